@@ -1,0 +1,231 @@
+// Package api is the wire: requests, responses, events, the error codec and
+// the framed streams of exec. POST /v1/OPERATION with a JSON body, over a unix
+// socket. Unknown fields are refused on both sides of the number below.
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"banger"
+)
+
+// Version is the API's number: it is in every path, and a client uses a daemon
+// of another build as long as this matches.
+const Version = 1
+
+// Prefix begins every path.
+const Prefix = "/v1/"
+
+// Operations, named noun.verb. Those marked op answer with an OpStarted and
+// run on in the daemon; their result comes with the last event.
+const (
+	VMCreate  = "vm.create"  // op → VM
+	VMStart   = "vm.start"   // op → VM
+	VMStop    = "vm.stop"    // op → VM
+	VMRestart = "vm.restart" // op → VM
+	VMKill    = "vm.kill"    // op → VM
+	VMDelete  = "vm.delete"  // op → VM, as it last was
+	VMWait    = "vm.wait"    // op → VM
+	VMSet     = "vm.set"     // → VM
+	VMList    = "vm.list"    // → VMs
+	VMShow    = "vm.show"    // → VM
+	VMAccess  = "vm.access"  // → Access
+	VMExec    = "vm.exec"    // upgrades to StreamProtocol
+	VMLogs    = "vm.logs"    // streams the log's bytes, chunked
+
+	ImageList   = "image.list"
+	ImageShow   = "image.show"
+	ImageDelete = "image.delete"
+
+	BundleBuild  = "bundle.build"  // op → BundleInfo
+	BundleShow   = "bundle.show"   // → BundleInfo
+	BundleVerify = "bundle.verify" // op → BundleInfo
+
+	DaemonStatus = "daemon.status"
+	DaemonStop   = "daemon.stop"
+	Doctor       = "doctor"
+	OpCancel     = "op.cancel"
+	OpList       = "op.list"
+)
+
+// OpEventsPath is GET: numbered events as newline-delimited JSON, from N on,
+// until the operation has ended. Any number of clients may attach.
+func OpEventsPath(id string, from int) string {
+	return fmt.Sprintf("%sop/%s/events?from=%d", Prefix, id, from)
+}
+
+// An Optional field of a request is absent or a value, never null: null is
+// refused so that a client's mistake does not pass for "the default".
+type Optional[T any] struct {
+	Set   bool
+	Value T
+}
+
+// Some is a field that is there.
+func Some[T any](v T) Optional[T] { return Optional[T]{Set: true, Value: v} }
+
+// IsZero leaves an absent field out (omitzero).
+func (o Optional[T]) IsZero() bool { return !o.Set }
+
+func (o Optional[T]) MarshalJSON() ([]byte, error) { return json.Marshal(o.Value) }
+
+func (o *Optional[T]) UnmarshalJSON(b []byte) error {
+	if bytes.Equal(b, []byte("null")) {
+		return errors.New("null is not a value: leave the field out for the default")
+	}
+	o.Set = true
+	return json.Unmarshal(b, &o.Value)
+}
+
+// A CreateRequest asks for a VM; what is left out gets the default.
+type CreateRequest struct {
+	Name    Optional[string] `json:"name,omitzero"` // absent: one is made up
+	Image   Optional[string] `json:"image,omitzero"`
+	CPUs    Optional[int]    `json:"cpus,omitzero"`
+	Memory  Optional[int64]  `json:"memory_bytes,omitzero"`
+	Disk    Optional[int64]  `json:"disk_bytes,omitzero"`
+	Network Optional[string] `json:"network,omitzero"`
+	Backend Optional[string] `json:"backend,omitzero"`
+	Bundle  Optional[string] `json:"bundle,omitzero"` // directory of a runtime bundle, absolute
+	NoStart bool             `json:"no_start,omitempty"`
+}
+
+// A SetRequest changes a stopped VM; what is left out stays.
+type SetRequest struct {
+	VM      string           `json:"vm"`
+	CPUs    Optional[int]    `json:"cpus,omitzero"`
+	Memory  Optional[int64]  `json:"memory_bytes,omitzero"`
+	Disk    Optional[int64]  `json:"disk_bytes,omitzero"`
+	Network Optional[string] `json:"network,omitzero"`
+}
+
+// A VMRequest names a VM: its name, or a unique prefix of its ID.
+type VMRequest struct {
+	VM string `json:"vm"`
+}
+
+// A StopRequest asks for an orderly stop, then a kill after Timeout.
+type StopRequest struct {
+	VM      string            `json:"vm"`
+	Timeout Optional[float64] `json:"timeout_seconds,omitzero"` // absent: 30; 0: kill at once
+}
+
+// A DeleteRequest deletes a VM; a running one only by Force.
+type DeleteRequest struct {
+	VM    string `json:"vm"`
+	Force bool   `json:"force,omitempty"`
+}
+
+// A WaitRequest waits until a VM is ready, booted or stopped.
+type WaitRequest struct {
+	VM      string            `json:"vm"`
+	For     string            `json:"for"`                      // ready, booted, stopped
+	Timeout Optional[float64] `json:"timeout_seconds,omitzero"` // absent: as long as it takes
+}
+
+// A LogsRequest asks for a VM's log.
+type LogsRequest struct {
+	VM     string `json:"vm"`
+	Which  string `json:"which"` // serial, vmm
+	Follow bool   `json:"follow,omitempty"`
+}
+
+// An ExecRequest is the body of vm.exec, before the connection is upgraded.
+type ExecRequest struct {
+	VM    string   `json:"vm"`
+	Argv  []string `json:"argv"` // empty: the user's login shell
+	Env   []string `json:"env,omitempty"`
+	Dir   string   `json:"dir,omitempty"`
+	User  string   `json:"user,omitempty"`
+	TTY   bool     `json:"tty,omitempty"`
+	Term  string   `json:"term,omitempty"`
+	Rows  int      `json:"rows,omitempty"`
+	Cols  int      `json:"cols,omitempty"`
+	Stdin bool     `json:"stdin,omitempty"` // false: the command reads end of file
+}
+
+// Access is what ssh(1) needs to reach a VM by itself.
+type Access struct {
+	VM            banger.VM `json:"vm"`
+	Host          string    `json:"host"`
+	Port          int       `json:"port"`
+	User          string    `json:"user"`
+	IdentityFile  string    `json:"identity_file"`
+	HostPublicKey string    `json:"host_public_key"` // authorized_keys format
+}
+
+// An OpStarted names an operation under way.
+type OpStarted struct {
+	Op string `json:"op"`
+}
+
+// An OpRequest names an operation.
+type OpRequest struct {
+	Op string `json:"op"`
+}
+
+// A BundleRequest names a bundle directory; "" means the one that is found.
+type BundleRequest struct {
+	Dir string `json:"dir,omitempty"`
+}
+
+// A BundleBuildRequest builds a bundle into Dir, an absolute path.
+type BundleBuildRequest struct {
+	Dir string `json:"dir"`
+}
+
+// A StopDaemonRequest ends the daemon; VMs go on. With Replace it is refused
+// while operations are in flight.
+type StopDaemonRequest struct {
+	Replace bool `json:"replace,omitempty"`
+}
+
+// A Status is what daemon.status tells.
+type Status struct {
+	PID       int    `json:"pid"`
+	Build     string `json:"build"`
+	API       int    `json:"api"`
+	Socket    string `json:"socket"`
+	StateDir  string `json:"state_dir"`
+	RunDir    string `json:"run_dir"`
+	Log       string `json:"log"`
+	Tag       string `json:"tag"`
+	Subnet    string `json:"subnet"`
+	VMs       int    `json:"vms"`
+	Running   int    `json:"running"`
+	Ops       int    `json:"operations"`
+	StartedAt string `json:"started_at"`
+}
+
+// A Check is one line of doctor.
+type Check struct {
+	Name    string `json:"name"`
+	Status  string `json:"status"` // ok, note, warning, failed
+	Message string `json:"message"`
+	Remedy  string `json:"remedy,omitempty"`
+}
+
+// DoctorReport is what doctor tells.
+type DoctorReport struct {
+	OK     bool    `json:"ok"` // no check failed
+	Checks []Check `json:"checks"`
+}
+
+// A DoctorRequest asks for all checks, or those that one command needs.
+type DoctorRequest struct {
+	For string `json:"for,omitempty"`
+}
+
+// A BundleInfo is a bundle's manifest and where it lies.
+type BundleInfo struct {
+	Dir      string          `json:"dir"`
+	Manifest json.RawMessage `json:"manifest"` // bundle.json as it is
+}
+
+// An ErrorBody is what every answer that is not 2xx carries.
+type ErrorBody struct {
+	Error *banger.Error `json:"error"`
+}

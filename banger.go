@@ -65,12 +65,23 @@ type Record struct {
 	ImageID   string // Image.ID: the exact artifacts, whatever the name means later
 	Lease     Lease
 	HostKey   string // PEM, OpenSSH format: the VM's SSH host key
-	ShouldRun bool   // the intent: true from before a start to a stop's, or the guest's, end
-	Run       *Run   // the launch that is, or was last, under way; nil: none to take down
+	Intent    Intent // what the VM is meant to be, recorded before anything is done about it
+	Run       *Run   // the launch that is under way; nil: none to take down
 	LastExit  *Exit
 	Problem   *Problem // why the last start failed
 	CreatedAt time.Time
 }
+
+// An Intent is what a VM is meant to be: a daemon that was killed in the middle
+// of a change reads here which way to finish it.
+type Intent string
+
+const (
+	IntentCreating Intent = "creating" // not yet there: undone after a crash
+	IntentStopped  Intent = "stopped"
+	IntentRunning  Intent = "running"
+	IntentDeleting Intent = "deleting" // finished after a crash
+)
 
 // A Run is one launch of a VM. Launch and Endpoint are recorded before the VMM
 // is started, the rest of Handle after it.

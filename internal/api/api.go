@@ -6,8 +6,9 @@ package api
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"reflect"
+	"time"
 
 	"banger"
 )
@@ -36,19 +37,19 @@ const (
 	VMExec    = "vm.exec"    // upgrades to StreamProtocol
 	VMLogs    = "vm.logs"    // streams the log's bytes, chunked
 
-	ImageList   = "image.list"
-	ImageShow   = "image.show"
-	ImageDelete = "image.delete"
+	ImageList   = "image.list"   // → Images
+	ImageShow   = "image.show"   // → Image
+	ImageDelete = "image.delete" // → Image, as it last was
 
 	BundleBuild  = "bundle.build"  // op → BundleInfo
 	BundleShow   = "bundle.show"   // → BundleInfo
 	BundleVerify = "bundle.verify" // op → BundleInfo
 
-	DaemonStatus = "daemon.status"
-	DaemonStop   = "daemon.stop"
-	Doctor       = "doctor"
-	OpCancel     = "op.cancel"
-	OpList       = "op.list"
+	DaemonStatus = "daemon.status" // → Status
+	DaemonStop   = "daemon.stop"   // → {}
+	Doctor       = "doctor"        // → DoctorReport
+	OpCancel     = "op.cancel"     // → {}
+	OpList       = "op.list"       // → OpInfos
 )
 
 // OpEventsPath is GET: numbered events as newline-delimited JSON, from N on,
@@ -74,7 +75,8 @@ func (o Optional[T]) MarshalJSON() ([]byte, error) { return json.Marshal(o.Value
 
 func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 	if bytes.Equal(b, []byte("null")) {
-		return errors.New("null is not a value: leave the field out for the default")
+		// A type error, because the decoder adds the field's name to those.
+		return &json.UnmarshalTypeError{Value: "null", Type: reflect.TypeFor[T]()}
 	}
 	o.Set = true
 	return json.Unmarshal(b, &o.Value)
@@ -165,6 +167,19 @@ type OpStarted struct {
 // An OpRequest names an operation.
 type OpRequest struct {
 	Op string `json:"op"`
+}
+
+// An OpInfo describes an operation under way.
+type OpInfo struct {
+	ID        string    `json:"id"`
+	Kind      string    `json:"kind"`    // as above, "vm.create"
+	Subject   string    `json:"subject"` // what it is done to, for people
+	StartedAt time.Time `json:"started_at"`
+}
+
+// An ImageRequest names an image: its name, or a unique prefix of its ID.
+type ImageRequest struct {
+	Image string `json:"image"`
 }
 
 // A BundleRequest names a bundle directory; "" means the one that is found.

@@ -22,7 +22,13 @@ const (
 	FrameResize FrameType = 3 // JSON Resize
 	FrameSignal FrameType = 4 // a name without SIG, as "INT"
 	FrameExit   FrameType = 5 // JSON ExecExit; the last one
+	FrameAck    FrameType = 6 // from the guest: four bytes (big endian), how many more of stdin were read
 )
+
+// StdinWindow is how many bytes of stdin a client may send before the guest's
+// command has read them (FrameAck). Without a window, stdin that a command does
+// not read would fill the connection, and Ctrl-C could not overtake it.
+const StdinWindow = 256 << 10
 
 type Resize struct {
 	Rows int `json:"rows"`

@@ -1,0 +1,133 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"banger"
+)
+
+// CreateVM stores a new VM. Its lease is what lease chooses, inside the
+// transaction that stores it: given all leases that are taken, it can choose
+// none twice. A name that is taken is Exists.
+func (s *Store) CreateVM(ctx context.Context, r banger.Record, lease func(taken []banger.Lease) (banger.Lease, error)) (banger.Record, error) {
+	err := s.write(ctx, "create VM "+r.Spec.Name, func(tx *sql.Tx) error {
+		if err := nameFree(ctx, tx, r.Spec.Name); err != nil {
+			return err
+		}
+		taken, err := leases(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if r.Lease, err = lease(taken); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO vm (`+columns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, values(r)...)
+		return err
+	})
+	if err != nil {
+		return banger.Record{}, err
+	}
+	return r, nil
+}
+
+func nameFree(ctx context.Context, tx *sql.Tx, name string) error {
+	var id banger.VMID
+	err := tx.QueryRowContext(ctx, `SELECT id FROM vm WHERE name = ?`, name).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return banger.Errorf(banger.Exists, "a VM named %s exists already (%s)", name, id).
+		WithRemedy("choose another name, or delete it: banger rm %s", name)
+}
+
+func leases(ctx context.Context, tx *sql.Tx) (taken []banger.Lease, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM vm`)
+	if err != nil {
+		return nil, err
+	}
+	records, err := collect(rows, scanRecord)
+	for _, r := range records {
+		taken = append(taken, r.Lease)
+	}
+	return taken, err
+}
+
+// VM returns the VM with this ID, whole.
+func (s *Store) VM(ctx context.Context, id banger.VMID) (banger.Record, error) {
+	r, err := scanRecord(s.db.QueryRowContext(ctx, `SELECT `+columns+` FROM vm WHERE id = ?`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, unknownVM(string(id), nil)
+	}
+	return r, s.failed("read VM "+string(id), err)
+}
+
+// VMs returns all VMs by name.
+func (s *Store) VMs(ctx context.Context) ([]banger.Record, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT `+columns+` FROM vm ORDER BY name`)
+	if err != nil {
+		return nil, s.failed("list VMs", err)
+	}
+	all, err := collect(rows, scanRecord)
+	return all, s.failed("list VMs", err)
+}
+
+// UpdateVM lets change edit the stored record and stores the result, in one
+// transaction, and returns it. What a VM is for good (ID, lease, image ID,
+// creation time) may not be changed; an error of change leaves all as it was.
+func (s *Store) UpdateVM(ctx context.Context, id banger.VMID, change func(*banger.Record) error) (r banger.Record, err error) {
+	err = s.write(ctx, "update VM "+string(id), func(tx *sql.Tx) error {
+		old, err := scanRecord(tx.QueryRowContext(ctx, `SELECT `+columns+` FROM vm WHERE id = ?`, id))
+		if errors.Is(err, sql.ErrNoRows) {
+			return unknownVM(string(id), nil)
+		}
+		if err != nil {
+			return err
+		}
+		r = old
+		if err := change(&r); err != nil {
+			return err
+		}
+		if r.ID != old.ID || r.Lease != old.Lease || r.ImageID != old.ImageID || !r.CreatedAt.Equal(old.CreatedAt) {
+			return banger.Errorf(banger.Internal, "update VM %s: what it is for good was changed", id)
+		}
+		if r.Spec.Name != old.Spec.Name {
+			if err := nameFree(ctx, tx, r.Spec.Name); err != nil {
+				return err
+			}
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE vm SET (`+columns+`) = (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) WHERE id = ?`, append(values(r), id)...)
+		return err
+	})
+	if err != nil {
+		return banger.Record{}, err
+	}
+	return r, nil
+}
+
+// DeleteVM forgets a VM and gives its lease back; one that is not there is
+// success.
+func (s *Store) DeleteVM(ctx context.Context, id banger.VMID) error {
+	return s.write(ctx, "delete VM "+string(id), func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM vm WHERE id = ?`, id)
+		return err
+	})
+}
+
+// collect reads all rows and closes them.
+func collect[T any](rows *sql.Rows, scan func(scanner) (T, error)) (all []T, err error) {
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, fmt.Errorf("read a row: %w", err)
+		}
+		all = append(all, v)
+	}
+	return all, rows.Err()
+}

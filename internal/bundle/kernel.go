@@ -1,0 +1,64 @@
+package bundle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"banger"
+	"banger/internal/host"
+)
+
+// A kernelPackage is an unpacked kernel package.
+type kernelPackage struct {
+	release  string            // as uname -r says
+	modules  string            // .../lib/modules/RELEASE, with modules.dep and its kin
+	packages map[string]string // its name and version
+}
+
+// unpackKernel unpacks the kernel package that bootstrap left in w.kernel,
+// moves the bzImage into the bundle and makes the modules' indexes.
+func (b *Builder) unpackKernel(ctx context.Context, w *workspace) (kernelPackage, error) {
+	debs, err := filepath.Glob(filepath.Join(escapeGlob(w.kernel), "*.deb"))
+	if err != nil || len(debs) != 1 {
+		return kernelPackage{}, banger.Errorf(banger.Internal, "unpack kernel: %d packages were downloaded, want one", len(debs))
+	}
+	fields, err := b.Runner.Run(ctx, host.Cmd{Tool: "dpkg-deb", Args: []string{"-W", "--showformat=${Package} ${Version}", debs[0]}})
+	if err != nil {
+		return kernelPackage{}, fmt.Errorf("read kernel package: %w", err)
+	}
+	name, version, _ := strings.Cut(string(fields), " ")
+	release := strings.TrimPrefix(name, "linux-image-")
+	if !plain.MatchString(release) || release == name {
+		return kernelPackage{}, banger.Errorf(banger.Internal, "unpack kernel: unexpected package name %q", name)
+	}
+	root := filepath.Join(w.kernel, "root")
+	if _, err := b.Runner.Run(ctx, b.inside(host.Cmd{Tool: "dpkg-deb", Args: []string{"-x", debs[0], root}})); err != nil {
+		return kernelPackage{}, fmt.Errorf("unpack kernel: %w", err)
+	}
+	// The tree's own depmod, not the host's: the modules are read by its kmod.
+	moved := filepath.Join(w.tree, "lib/modules")
+	if err := errors.Join(os.MkdirAll(moved, 0o755), os.Rename(filepath.Join(root, "lib/modules", release), filepath.Join(moved, release))); err != nil {
+		return kernelPackage{}, fmt.Errorf("move modules: %w", err)
+	}
+	// depmod warns about missing modules.builtin of a kernel without any: not of this one.
+	if _, err := b.Runner.Run(ctx, b.inside(host.Cmd{Tool: "chroot", Args: []string{w.tree, "/sbin/depmod", release}})); err != nil {
+		return kernelPackage{}, fmt.Errorf("index modules: %w", err)
+	}
+	modules := filepath.Join(w.kernel, release)
+	if err := os.Rename(filepath.Join(moved, release), modules); err != nil {
+		return kernelPackage{}, fmt.Errorf("move modules: %w", err)
+	}
+	if err := os.Rename(filepath.Join(root, "boot/vmlinuz-"+release), filepath.Join(w.bundle, fileKernel)); err != nil {
+		return kernelPackage{}, fmt.Errorf("take kernel: %w", err)
+	}
+	return kernelPackage{release: release, modules: modules, packages: map[string]string{name: version}}, nil
+}
+
+// escapeGlob makes a path safe to begin a glob pattern with.
+func escapeGlob(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}

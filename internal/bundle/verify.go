@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"banger"
 )
 
@@ -16,33 +18,37 @@ import (
 // manifest. The error names the first file that is missing or differs.
 func Verify(ctx context.Context, b banger.Bundle, rep Reporter) error {
 	for _, a := range b.Artifacts {
-		err := timed(rep, "verify "+a.File, func() error {
-			size, sum, err := digest(ctx, filepath.Join(b.Dir, a.File), func(done, total int64) {
-				rep.Progress("verify "+a.File, done, total)
-			})
-			switch {
-			case ctx.Err() != nil:
-				return ctx.Err()
-			case err != nil:
-				return banger.Errorf(banger.Invalid, "bundle file %s: %w", filepath.Join(b.Dir, a.File), err)
-			case size != a.Size:
-				return banger.Errorf(banger.Invalid, "bundle file %s has %d bytes, its manifest says %d", filepath.Join(b.Dir, a.File), size, a.Size)
-			case sum != a.SHA256:
-				return banger.Errorf(banger.Invalid, "bundle file %s is not what its manifest says: its SHA-256 differs", filepath.Join(b.Dir, a.File))
-			}
-			return nil
-		})
-		if err != nil {
-			return banger.AsError(err).WithRemedy(rebuild, b.Dir)
+		step := "verify " + a.File
+		if err := timed(rep, step, func() error { return verifyFile(ctx, b.Dir, a, rep, step) }); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+func verifyFile(ctx context.Context, dir string, a banger.BundleArtifact, rep Reporter, step string) error {
+	name := filepath.Join(dir, a.File)
+	size, sum, err := digest(ctx, name, func(done, total int64) { rep.Progress(step, done, total) })
+	var bad *banger.Error
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		bad = banger.Errorf(banger.Invalid, "bundle file %s: %w", name, err)
+	case size != a.Size:
+		bad = banger.Errorf(banger.Invalid, "bundle file %s has %d bytes, its manifest says %d", name, size, a.Size)
+	case sum != a.SHA256:
+		bad = banger.Errorf(banger.Invalid, "bundle file %s is not what its manifest says: its SHA-256 differs", name)
+	default:
+		return nil
+	}
+	return bad.WithRemedy(rebuild, dir)
+}
+
 // digest returns the apparent size and the SHA-256 (hex) of the regular file
 // named name; progress is told after each MiB or so.
 func digest(ctx context.Context, name string, progress func(done, total int64)) (int64, string, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe in its place must not block
 	if err != nil {
 		return 0, "", err
 	}

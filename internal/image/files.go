@@ -1,0 +1,54 @@
+package image
+
+import (
+	"context"
+	"strings"
+
+	"banger"
+)
+
+// Files returns the paths of an image's files once each is known to be what
+// was registered: unchanged since it was last hashed, or else hashed now. A
+// file that is missing or differs is an error that says what to do.
+func (c *Catalog) Files(ctx context.Context, img banger.Image) (Files, error) {
+	var paths [4]string
+	for i, part := range []struct {
+		what string
+		banger.Artifact
+	}{{"root file system", img.Rootfs}, {"kernel", img.Kernel}, {"initramfs", img.Initramfs}, {"modules", img.Modules}} {
+		if !part.Digest.Valid() {
+			return Files{}, banger.Errorf(banger.Internal, "image %s: bad digest %q of its %s", img.ID, part.Digest, part.what)
+		}
+		ok, err := c.unchanged(ctx, part.Digest)
+		if err == nil && !ok {
+			ok, err = c.rehash(ctx, part.Digest)
+		}
+		if err != nil {
+			return Files{}, err
+		}
+		if !ok {
+			return Files{}, c.damaged(ctx, img, part.what, part.Digest)
+		}
+		paths[i] = c.blobs.path(part.Digest)
+	}
+	return Files{Rootfs: paths[0], Kernel: paths[1], Initramfs: paths[2], Modules: paths[3]}, nil
+}
+
+// damaged says that a registered file is gone or changed. Nothing can mend it
+// but the very same file: a rebuilt bundle has another.
+func (c *Catalog) damaged(ctx context.Context, img banger.Image, what string, d banger.Digest) error {
+	state := "has changed since it was registered"
+	if _, err := c.blobs.stat(d); err != nil {
+		state = "is missing"
+	}
+	name := img.ID
+	if img.Name != "" {
+		name = img.Name + " (" + img.ID + ")"
+	}
+	e := banger.Errorf(banger.HostUnready, "image %s: its %s %s: %s", name, what, state, c.blobs.path(d))
+	remedy := "put the file back, or build a bundle: banger bundle build"
+	if users, err := c.store.ImageUsers(ctx, img.ID); err == nil && len(users) > 0 {
+		remedy = "put the file back, or delete what needs it and build a bundle: banger vm delete " + strings.Join(users, " ") + "; banger bundle build"
+	}
+	return e.WithRemedy("%s", remedy)
+}

@@ -1,0 +1,127 @@
+package config_test
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+
+	"banger"
+	"banger/internal/config"
+	"banger/internal/layout"
+)
+
+// load writes text as the configuration file ("-": none) and loads it with the
+// environment vars.
+func load(t *testing.T, text string, vars map[string]string) (config.Config, error) {
+	t.Helper()
+	l := layout.Layout{Config: t.TempDir()}
+	if text != "-" {
+		if err := os.WriteFile(l.ConfigFile(), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := config.Load(l, func(k string) string { return vars[k] })
+	if c.File != "" && c.File != l.ConfigFile() {
+		t.Errorf("file = %s", c.File)
+	}
+	c.File = filepath.Base(c.File)
+	return c, err
+}
+
+func TestDefaults(t *testing.T) {
+	want := config.Config{File: ".", Defaults: config.Defaults{CPUs: min(2, runtime.NumCPU()), Memory: 1 << 30, Disk: 10 << 30, Network: "auto"}}
+	if c, err := load(t, "-", nil); err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("no file: %+v, %v", c, err)
+	}
+	want.File = "config.toml"
+	if c, err := load(t, "", nil); err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("empty file: %+v, %v", c, err)
+	}
+}
+
+const whole = `
+runtime_dir = "/srv/bundle/"
+backend = "qemu"
+log_level = "debug"
+[defaults]
+cpus = 3
+memory = "2GiB"
+disk = "20G"
+image = "debian-12"
+network = "user"
+`
+
+// The environment comes before the file, the file before the defaults; of
+// bundles' directories both count, in that order.
+func TestOrder(t *testing.T) {
+	want := config.Config{
+		File: "config.toml", RuntimeDirs: []string{"/srv/bundle"}, Backend: "qemu", LogLevel: slog.LevelDebug,
+		Defaults: config.Defaults{CPUs: 3, Memory: 2 << 30, Disk: 20 << 30, Image: "debian-12", Network: "user"},
+	}
+	if c, err := load(t, whole, nil); err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("file: %+v, %v", c, err)
+	}
+	want.RuntimeDirs, want.Backend, want.LogLevel = []string{"/env", "/srv/bundle"}, "other", slog.LevelError
+	c, err := load(t, whole, map[string]string{"BANGER_RUNTIME_DIR": "/env", "BANGER_BACKEND": "other", "BANGER_LOG_LEVEL": "ERROR"})
+	if err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("environment: %+v, %v", c, err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for text, word := range map[string]string{
+		"backend = \"qemu\"\n\nbakend = \"x\"":  `config.toml:3: unknown key "bakend"`,
+		"[defaults]\ncpu = 2":                   `config.toml:2: unknown key "defaults.cpu"`,
+		"[default]\ncpus = 2":                   `unknown key "default`,
+		"backend = ":                            "config.toml:1:",
+		"backend = 7":                           "config.toml:1:",
+		"backend = \"\"":                        "backend: it is empty",
+		"runtime_dir = \"runtime\"":             "runtime_dir: \"runtime\" is not an absolute path",
+		"log_level = \"loud\"":                  "no log level \"loud\"",
+		"[defaults]\ncpus = 0":                  "defaults.cpus: it must be at least 1, not 0",
+		"[defaults]\ncpus = -1":                 "not -1",
+		"[defaults]\ncpus = \"two\"":            "config.toml:2:",
+		"[defaults]\nmemory = 1024":             "config.toml:2:",
+		"[defaults]\nmemory = \"1024\"":         "defaults.memory: size 1024 has no unit",
+		"[defaults]\nmemory = \"0G\"":           "more than 0",
+		"[defaults]\ndisk = \"-1G\"":            "defaults.disk: \"-1G\" is not a size",
+		"[defaults]\nnetwork = \"bridge\"":      "no network mode \"bridge\"",
+		strings.Repeat("# too long\n", 100_000): "larger than 1MiB",
+	} {
+		_, err := load(t, text, nil)
+		if e := banger.AsError(err); e == nil || e.Code != banger.Invalid || !strings.Contains(e.Message, word) || e.Remedy == "" {
+			t.Errorf("%.40q: %v (%+v), want %q", text, err, e, word)
+		}
+	}
+	for name, value := range map[string]string{"BANGER_RUNTIME_DIR": "x", "BANGER_LOG_LEVEL": "x", "BANGER_CONFIG": "/nowhere"} {
+		_, err := load(t, "-", map[string]string{name: value})
+		if banger.CodeOf(err) != banger.Invalid || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s=%s: %v", name, value, err)
+		}
+	}
+}
+
+// Whatever the file holds, it is understood or refused in words.
+func FuzzLoad(f *testing.F) {
+	f.Add(whole)
+	f.Add("[defaults]\nmemory = \"1024\"")
+	f.Fuzz(func(t *testing.T, text string) {
+		if text == "-" {
+			return
+		}
+		c, err := load(t, text, nil)
+		if err != nil {
+			if banger.CodeOf(err) != banger.Invalid {
+				t.Errorf("%q: %v", text, err)
+			}
+			return
+		}
+		if c.Defaults.CPUs < 1 || c.Defaults.Memory < 1 || c.Defaults.Disk < 1 {
+			t.Errorf("%q: %+v", text, c)
+		}
+	})
+}

@@ -1,0 +1,75 @@
+package guest
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+const (
+	// keepaliveInterval is how long after a use began, or after the last
+	// answer, the guest is asked for a sign of life.
+	keepaliveInterval = 30 * time.Second
+	// keepaliveLimit is how long the answer may take. An emulated guest under
+	// load takes seconds, a paused one is lost.
+	keepaliveLimit = 30 * time.Second
+)
+
+// A keepalive probes a connection while it is used. Between uses there is no
+// timer: an idle VM is not woken, nor is the daemon. A guest that died in
+// between is noticed by the kernel (its VMM's socket closes), or at the next use.
+type keepalive struct {
+	client *ssh.Client
+	dead   func()
+
+	mu    sync.Mutex
+	uses  int
+	timer *time.Timer // not nil while uses > 0 and no probe is under way
+	busy  bool        // a probe is under way
+}
+
+func newKeepalive(client *ssh.Client, dead func()) *keepalive {
+	return &keepalive{client: client, dead: dead}
+}
+
+// use begins a use; what it returns ends it, and must be called once.
+func (k *keepalive) use() (end func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.uses++
+	k.arm()
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.uses--; k.uses == 0 && k.timer != nil {
+			k.timer.Stop()
+			k.timer = nil
+		}
+	}
+}
+
+// arm sets the timer where there must be one; mu is held.
+func (k *keepalive) arm() {
+	if k.uses > 0 && k.timer == nil && !k.busy {
+		k.timer = time.AfterFunc(keepaliveInterval, k.probe)
+	}
+}
+
+// probe asks once. A refusal is an answer, too: servers need not know the name.
+func (k *keepalive) probe() {
+	k.mu.Lock()
+	k.timer, k.busy = nil, true
+	k.mu.Unlock()
+
+	limit := time.AfterFunc(keepaliveLimit, k.dead)
+	_, _, err := k.client.SendRequest("keepalive@openssh.com", true, nil)
+	limit.Stop()
+
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.busy = false
+	if err == nil {
+		k.arm()
+	}
+}

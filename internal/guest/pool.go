@@ -1,0 +1,143 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"banger"
+)
+
+// A Key names one launch of one VM: a VM that was started again has another
+// guest program, and the old connection must not be taken for one to it.
+type Key struct {
+	VM     banger.VMID
+	Launch string
+}
+
+// dialLimit bounds the making of a shared connection, which no single caller's
+// ctx may end. A handshake takes seconds under emulation and load.
+const dialLimit = 30 * time.Second
+
+// errDropped ends a dial whose key was dropped meanwhile.
+var errDropped = errors.New("VM is being stopped")
+
+// A Pool keeps one connection per running VM. It has no goroutine while nobody
+// dials, and holds no lock while anybody does. The zero Pool is empty.
+type Pool struct {
+	mu      sync.Mutex
+	entries map[Key]*entry
+}
+
+// An entry is a connection, or one being made.
+type entry struct {
+	cancel context.CancelCauseFunc // of the dial
+	made   chan struct{}           // closed once conn or err is set
+	conn   *Conn
+	err    error
+}
+
+// Get returns the connection to key's VM, which all callers share: they must
+// not Close it. Where there is none, or it was lost, one is made with cfg; who
+// asks meanwhile waits for the same one.
+func (p *Pool) Get(ctx context.Context, key Key, cfg Config) (*Conn, error) {
+	e := p.entry(key, cfg)
+	select {
+	case <-e.made:
+		return e.conn, e.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Put hands over a connection that was made elsewhere, as by WaitReady, and
+// closes the one that it replaces.
+func (p *Pool) Put(key Key, c *Conn) {
+	e := &entry{cancel: func(error) {}, made: make(chan struct{}), conn: c}
+	close(e.made)
+	p.mu.Lock()
+	old := p.set(key, e)
+	p.mu.Unlock()
+	old.end()
+}
+
+// Drop closes the connection to key's VM, if there is one.
+func (p *Pool) Drop(key Key) {
+	p.mu.Lock()
+	old := p.entries[key]
+	delete(p.entries, key)
+	p.mu.Unlock()
+	old.end()
+}
+
+// CloseAll drops every connection. The Pool may be used on.
+func (p *Pool) CloseAll() {
+	p.mu.Lock()
+	all := p.entries
+	p.entries = nil
+	p.mu.Unlock()
+	for _, e := range all {
+		e.end()
+	}
+}
+
+// entry returns key's entry, a new one when there is none that may be used.
+func (p *Pool) entry(key Key, cfg Config) *entry {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.entries[key]; e != nil && !e.lost() {
+		return e
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	e := &entry{cancel: cancel, made: make(chan struct{})}
+	p.set(key, e)
+	go func() {
+		defer cancel(nil)
+		defer close(e.made)
+		ctx, stop := context.WithTimeout(ctx, dialLimit)
+		defer stop()
+		e.conn, e.err = Dial(ctx, cfg)
+	}()
+	return e
+}
+
+// set puts e in and returns what was there; mu is held.
+func (p *Pool) set(key Key, e *entry) (old *entry) {
+	if p.entries == nil {
+		p.entries = make(map[Key]*entry)
+	}
+	old = p.entries[key]
+	p.entries[key] = e
+	return old
+}
+
+// lost reports whether e is of no more use. It does not block.
+func (e *entry) lost() bool {
+	select {
+	case <-e.made:
+	default:
+		return false
+	}
+	if e.err != nil {
+		return true
+	}
+	select {
+	case <-e.conn.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// end closes e's connection, made or being made. A nil entry has none.
+func (e *entry) end() {
+	if e == nil {
+		return
+	}
+	e.cancel(errDropped)
+	<-e.made
+	if e.conn != nil {
+		e.conn.Close()
+	}
+}

@@ -5,7 +5,6 @@ package usernet
 
 import (
 	"context"
-	"fmt"
 	"hash/fnv"
 	"net"
 	"net/netip"
@@ -129,9 +128,4 @@ func listens(at netip.AddrPort) bool {
 		return false
 	}
 	return l.Close() == nil
-}
-
-// String is for logs.
-func (a *Attacher) String() string {
-	return fmt.Sprintf("user network, ports %d to %d", a.ports[0], a.ports[len(a.ports)-1])
 }

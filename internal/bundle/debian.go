@@ -61,8 +61,11 @@ func (b *Builder) bootstrap(ctx context.Context, w *workspace, rep Reporter) err
 		`--dpkgopt=force-unsafe-io`, // the tree is thrown away: no need to sync it
 		`--aptopt=Acquire::Languages "none"`,
 		"--customize-hook=" + kernelHook,
-		suite, w.tree,
 	}
+	for _, o := range b.proxies(ctx) {
+		args = append(args, "--aptopt="+o) // prepareTree takes it out of the image again
+	}
+	args = append(append(args, suite, w.tree), b.sources(ctx)...)
 	env := append([]string{"TMPDIR=" + w.tmp, "BANGER_KERNEL_DIR=" + w.kernel}, b.Env...)
 	_, err := b.Runner.Run(ctx, b.inside(host.Cmd{
 		Tool: "mmdebstrap", Args: args, Env: env, Dir: w.dir,

@@ -33,7 +33,9 @@ var written = map[string]string{
 	"etc/hostname":       "debian\n",
 	"etc/hosts":          "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
 	"etc/default/locale": "LANG=C.UTF-8\n",
-	"etc/fstab":          "# the root file system is mounted before init starts\n",
+	// What --aptopt had mmdebstrap write, without the host's proxy.
+	"etc/apt/apt.conf.d/99mmdebstrap": "Acquire::Languages \"none\";\n",
+	"etc/fstab":                       "# the root file system is mounted before init starts\n",
 	// sshd refuses to start without a host key, and one in the image would be
 	// every VM's. ed25519 alone: an RSA key takes seconds under emulation.
 	"etc/systemd/system/ssh.service.d/host-key.conf": "[Service]\n" +

@@ -1,0 +1,7 @@
+package bundle
+
+// For the tests: what parses foreign text.
+var (
+	ParseSources = parseSources
+	Grants       = grants
+)

@@ -1,0 +1,53 @@
+package host
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"banger"
+)
+
+// tools is the allow-list: each program that banger may start on the host, and
+// the Debian package that has it.
+var tools = map[string]string{
+	"apt-get":            "apt",
+	"dpkg-deb":           "dpkg",
+	"dpkg-query":         "dpkg",
+	"mke2fs":             "e2fsprogs",
+	"mmdebstrap":         "mmdebstrap",
+	"newuidmap":          "uidmap",
+	"newgidmap":          "uidmap",
+	"qemu-img":           "qemu-utils",
+	"qemu-system-x86_64": "qemu-system-x86",
+	"rm":                 "coreutils",
+	"unshare":            "util-linux",
+}
+
+// sbin is searched after PATH: an ordinary user's PATH does not have it.
+var sbin = []string{"/usr/local/sbin", "/usr/sbin", "/sbin"}
+
+// Look returns the absolute path of an approved tool. One that is missing is
+// HostUnready, with the package to install.
+func (h *Host) Look(tool string) (string, error) {
+	pkg, ok := tools[tool]
+	if !ok {
+		return "", banger.Errorf(banger.Internal, "%s is not an approved tool", tool)
+	}
+	for _, dir := range slices.Concat(filepath.SplitList(h.path), sbin) {
+		if !filepath.IsAbs(dir) {
+			continue // a relative PATH entry means whatever directory we are in
+		}
+		p := filepath.Join(dir, tool)
+		st, err := os.Stat(p)
+		if err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			return p, nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+			return "", err
+		}
+	}
+	return "", banger.Errorf(banger.HostUnready, "%s is not installed", tool).WithRemedy("sudo apt install %s", pkg)
+}

@@ -1,0 +1,125 @@
+package qemu
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"banger"
+	"banger/internal/vmm"
+)
+
+// marker is the element of QEMU's argv that tells one launch from all others.
+func marker(launch string) string { return "banger-" + launch }
+
+// argv is QEMU's command line for m. Facts about microvm, measured: without
+// acpi=on Debian's kernel finds no virtio-mmio device; reboot=t ends a guest
+// without a wait for a keyboard controller that is not there.
+func argv(m vmm.Machine, socket, accel string) ([]string, error) {
+	a := []string{
+		"-name", marker(m.Launch),
+		"-nodefaults", "-no-user-config", "-display", "none",
+		"-no-reboot", "-no-shutdown",
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		"-machine", "microvm,acpi=on,rtc=on,pcie=off",
+		"-smp", strconv.Itoa(m.CPUs),
+		"-m", strconv.FormatInt(m.Memory, 10) + "B",
+		"-qmp", "unix:" + escape(socket) + ",server=on,wait=off",
+		"-chardev", "file,id=serial,append=on,path=" + escape(m.SerialLog),
+		"-serial", "chardev:serial",
+		"-object", "rng-random,id=rng,filename=/dev/urandom",
+		"-device", "virtio-rng-device,rng=rng",
+	}
+	cmdline := append(slices.Clone(m.Cmdline), "console=ttyS0", "reboot=t")
+	if accel == accelKVM {
+		a = append(a, "-accel", accelKVM, "-cpu", "host")
+	} else {
+		a = append(a, "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max")
+		// A guest's kernel that cannot calibrate its TSC in time hangs for ever.
+		if khz := hostKHz(); khz > 0 {
+			cmdline = append(cmdline, "tsc_early_khz="+strconv.Itoa(khz))
+		}
+	}
+	for i, d := range m.Disks {
+		id := "disk" + strconv.Itoa(i)
+		drive := fmt.Sprintf("if=none,id=%s,format=%s,discard=unmap,file=%s", id, d.Format, escape(d.Path))
+		if d.ReadOnly {
+			drive += ",read-only=on"
+		}
+		a = append(a, "-drive", drive, "-device", "virtio-blk-device,drive="+id)
+	}
+	net, err := netArgs(m)
+	if err != nil {
+		return nil, err
+	}
+	a = append(a, net...)
+	return append(a, "-kernel", m.Kernel, "-initrd", m.Initrd, "-append", strings.Join(cmdline, " ")), nil
+}
+
+func netArgs(m vmm.Machine) ([]string, error) {
+	device := []string{"-device", "virtio-net-device,netdev=net,mac=" + m.MAC}
+	switch ep := m.Net; {
+	case ep.User != nil:
+		u := ep.User
+		n := fmt.Sprintf("user,id=net,ipv6=off,net=%s,host=%s,dns=%s", u.Subnet, u.Gateway, u.Resolver)
+		if ep.SSH.IsValid() {
+			n += fmt.Sprintf(",hostfwd=tcp:%s-%s:%d", ep.SSH, m.Addr, m.GuestPort)
+		}
+		return append([]string{"-netdev", n}, device...), nil
+	case ep.Tap != "":
+		return append([]string{"-netdev", "tap,id=net,script=no,downscript=no,ifname=" + escape(ep.Tap)}, device...), nil
+	case ep == (banger.Endpoint{}):
+		return nil, nil
+	}
+	return nil, banger.Errorf(banger.Internal, "qemu cannot use this endpoint: %+v", m.Net)
+}
+
+// escape doubles the commas of a value in QEMU's option syntax.
+func escape(v string) string { return strings.ReplaceAll(v, ",", ",,") }
+
+// socketIn and acceleratorIn read back what argv wrote.
+func socketIn(argv []string) string {
+	v := strings.TrimPrefix(after(argv, "-qmp"), "unix:")
+	v = strings.TrimSuffix(v, ",server=on,wait=off")
+	return strings.ReplaceAll(v, ",,", ",")
+}
+
+func acceleratorIn(argv []string) string {
+	v, _, _ := strings.Cut(after(argv, "-accel"), ",")
+	return v
+}
+
+func after(argv []string, option string) string {
+	if i := slices.Index(argv, option); i >= 0 && i+1 < len(argv) {
+		return argv[i+1]
+	}
+	return ""
+}
+
+func has(argv []string, arg string) bool { return slices.Contains(argv, arg) }
+
+// hostKHz is the host's clock rate, 0 if it is not told.
+func hostKHz() int {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return 0
+	}
+	return parseKHz(string(b))
+}
+
+func parseKHz(cpuinfo string) int {
+	for line := range strings.Lines(cpuinfo) {
+		k, v, ok := strings.Cut(line, ":")
+		if !ok || strings.TrimSpace(k) != "cpu MHz" {
+			continue
+		}
+		mhz, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
+		if err != nil || mhz < 1 || mhz > 100_000 {
+			return 0
+		}
+		return int(mhz * 1000)
+	}
+	return 0
+}

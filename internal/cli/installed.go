@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"banger/internal/api/client"
+	"banger/internal/cli/launch"
+	"banger/internal/cli/systemcmd"
+)
+
+// installed is the installation that this environment means, found out when it
+// is first asked for.
+type installed struct {
+	get  func() (*launch.Launcher, error)
+	once sync.Once
+	l    *launch.Launcher
+	err  error
+}
+
+func (i *installed) launcher() (*launch.Launcher, error) {
+	i.once.Do(func() { i.l, i.err = i.get() })
+	return i.l, i.err
+}
+
+func (i *installed) connect(ctx context.Context) (*client.Client, error) {
+	l, err := i.launcher()
+	if err != nil {
+		return nil, err
+	}
+	return l.Connect(ctx)
+}
+
+func (i *installed) find(ctx context.Context) (*client.Client, error) {
+	l, err := i.launcher()
+	if err != nil {
+		return nil, err
+	}
+	c, _, err := l.Find(ctx)
+	return c, err
+}
+
+func (i *installed) daemonLog() (string, error) {
+	l, err := i.launcher()
+	if err != nil {
+		return "", err
+	}
+	return l.Layout.DaemonLog(), nil
+}
+
+// bundleDir is where a bundle is built unless the user says otherwise: in the
+// checkout that this program lies in, else with the user's data. Both are
+// places where it is then looked for.
+func (i *installed) bundleDir() (string, error) {
+	l, err := i.launcher()
+	if err != nil {
+		return "", err
+	}
+	checkout := filepath.Dir(filepath.Dir(l.Exe))
+	if _, err := os.Stat(filepath.Join(checkout, "go.mod")); err == nil {
+		return filepath.Join(checkout, "runtime"), nil
+	}
+	return filepath.Join(l.Layout.Data, "runtime"), nil
+}
+
+// daemon is installed as systemcmd sees it.
+type daemon struct{ *installed }
+
+func (d daemon) Connect(ctx context.Context) (systemcmd.Client, error) { return d.connect(ctx) }
+func (d daemon) Find(ctx context.Context) (systemcmd.Client, error)    { return d.find(ctx) }
+
+func (d daemon) Stop(ctx context.Context) error {
+	l, err := d.launcher()
+	if err != nil {
+		return err
+	}
+	return l.Stop(ctx)
+}

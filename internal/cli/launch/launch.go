@@ -1,0 +1,195 @@
+// Package launch finds the daemon of an installation by its lock file, starts
+// it when there is none, and replaces it when it comes from an older build.
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"banger"
+	"banger/internal/api"
+	"banger/internal/api/client"
+	"banger/internal/cli/streams"
+	"banger/internal/layout"
+	"banger/internal/version"
+)
+
+// A Launcher knows one installation. Make one with New.
+type Launcher struct {
+	Layout   layout.Layout
+	IO       *streams.Streams
+	Exe      string        // this program, symlinks resolved: bangerd is looked for beside it
+	Build    string        // of this program
+	Environ  []string      // a daemon is given a part of it
+	Patience time.Duration // how long a daemon may take to answer, or to end
+}
+
+// poll is how often a lock file is looked at while a daemon comes or goes.
+// Inotify would tell sooner, but not that a lock was dropped.
+const poll = 10 * time.Millisecond
+
+// New returns the Launcher of this process.
+func New(l layout.Layout, s *streams.Streams) (*Launcher, error) {
+	exe, err := os.Executable()
+	if err == nil {
+		exe, err = filepath.EvalSymlinks(exe)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	return &Launcher{
+		Layout: l, IO: s, Exe: exe, Build: version.Build(),
+		Environ: os.Environ(), Patience: 30 * time.Second,
+	}, nil
+}
+
+// ErrNone is that no daemon runs.
+var ErrNone = &banger.Error{
+	Code: banger.HostUnready, Message: "bangerd is not running", Remedy: "banger daemon start",
+	Err: client.ErrNoDaemon,
+}
+
+// Find returns a client of the daemon that runs, whatever its build; ErrNone
+// if there is none. It changes nothing.
+func (l *Launcher) Find(ctx context.Context) (*client.Client, api.LockFile, error) {
+	lock, held, err := l.look()
+	if err != nil {
+		return nil, lock, err
+	}
+	if !held || !l.answers(ctx, lock) {
+		return nil, lock, ErrNone
+	}
+	return client.New(lock.Socket), lock, nil
+}
+
+// Connect returns a client of a daemon that this program can talk to: the one
+// that runs, or one that it starts, or one that it puts in the place of an
+// older one. Any number of programs may do so at once.
+func (l *Launcher) Connect(ctx context.Context) (*client.Client, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.Patience, banger.Errorf(banger.TimedOut,
+		"bangerd has not answered within %v", l.Patience).WithRemedy("banger daemon logs").WithLog(l.Layout.DaemonLog()))
+	defer cancel()
+	for {
+		lock, err := l.running(ctx)
+		if err != nil {
+			return nil, err
+		}
+		again, err := l.replace(ctx, lock)
+		if err != nil {
+			return nil, err
+		}
+		if !again {
+			return client.New(lock.Socket), nil
+		}
+	}
+}
+
+// running returns the lock file of a daemon that answers; it starts one if none
+// holds the lock.
+func (l *Launcher) running(ctx context.Context) (api.LockFile, error) {
+	var child *daemon
+	for {
+		lock, held, err := l.look()
+		if err != nil {
+			return lock, err
+		}
+		if held && l.answers(ctx, lock) {
+			return lock, nil
+		}
+		if !held {
+			switch {
+			case child == nil:
+				if child, err = l.start(); err != nil {
+					return lock, err
+				}
+			case child.ended():
+				// When another one was faster ours ends, too, but then the
+				// lock is held: look once more.
+				if _, held, _ := api.ReadLock(l.Layout.Lock()); !held {
+					return lock, child.failure()
+				}
+			}
+		}
+		if err := pause(ctx); err != nil {
+			return lock, err
+		}
+	}
+}
+
+// look reads the lock file, after a check that the installation is ours.
+func (l *Launcher) look() (api.LockFile, bool, error) {
+	if err := ours(l.Layout.State, "the installation in "+l.Layout.State); err != nil {
+		return api.LockFile{}, false, err
+	}
+	lock, held, err := api.ReadLock(l.Layout.Lock())
+	if err != nil {
+		return lock, held, banger.Errorf(banger.HostUnready, "read the daemon's lock file: %w", err).
+			WithRemedy("ls -l %s", l.Layout.Lock())
+	}
+	if held && lock.Socket != "" {
+		err = ours(lock.Socket, "the daemon at "+lock.Socket)
+	}
+	return lock, held, err
+}
+
+// answers says whether the daemon listens already (or still).
+func (l *Launcher) answers(ctx context.Context, lock api.LockFile) bool {
+	if lock.Socket == "" {
+		return false
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", lock.Socket)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// Stop ends the daemon that runs and returns when it has ended, ErrNone if
+// there is none; VMs go on.
+func (l *Launcher) Stop(ctx context.Context) error {
+	c, lock, err := l.Find(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.StopDaemon(ctx, api.StopDaemonRequest{}); err != nil && !errors.Is(err, client.ErrNoDaemon) {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, l.Patience, banger.Errorf(banger.TimedOut,
+		"bangerd (process %d) has not ended within %v", lock.PID, l.Patience).WithRemedy("kill %d", lock.PID).WithLog(l.Layout.DaemonLog()))
+	defer cancel()
+	return l.gone(ctx, lock)
+}
+
+// gone waits until the daemon of lock does not hold it any more.
+func (l *Launcher) gone(ctx context.Context, lock api.LockFile) error {
+	for {
+		now, held, err := l.look()
+		if err != nil {
+			return err
+		}
+		if !held || now.PID != lock.PID && now.PID != 0 {
+			return nil
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func pause(ctx context.Context) error {
+	t := time.NewTimer(poll)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"context"
+
+	"banger"
+	"banger/internal/cli/bundlecmd"
+	"banger/internal/cli/imagecmd"
+	"banger/internal/cli/launch"
+	"banger/internal/cli/sshexec"
+	"banger/internal/cli/streams"
+	"banger/internal/cli/systemcmd"
+	"banger/internal/cli/vmcmd"
+
+	"github.com/spf13/cobra"
+)
+
+const long = `banger runs development VMs: each a real machine with a kernel, a disk and an
+address of its own.
+
+Sizes have a unit: 512MiB, 2G. A VM is named by its name, or by the beginning of
+its ID. What a command is doing goes to stderr, its result to stdout.
+
+Exit codes
+  0    done
+  1    failed
+  2    usage
+  3    no such thing
+  4    in the wrong state, or already there
+  5    the host is not ready: banger doctor says why
+  125  banger's own failure in run and exec, once a guest's command was given and
+       the VM is there; otherwise these return the code of the guest's command,
+       128+N when signal N ended it
+
+Environment
+  BANGER_CONFIG       configuration file
+  BANGER_STATE_DIR    what must not be lost: VMs, images, keys
+  BANGER_RUN_DIR      sockets and the like
+  BANGER_SOCKET       where the daemon listens
+  BANGER_RUNTIME_DIR  runtime bundle
+  BANGER_BACKEND      what runs the VMs: qemu
+  BANGER_LOG_LEVEL    of the daemon: debug, info, warn, error`
+
+// Groups of commands, as help shows them.
+const (
+	daily  = "daily"
+	nouns  = "nouns"
+	others = "others"
+)
+
+// newRoot returns the whole tree of commands. installation is asked for by the
+// first command that needs it, so that help and version work everywhere.
+func newRoot(s *streams.Streams, installation func() (*launch.Launcher, error)) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "banger",
+		Short:         "Development VMs",
+		Long:          long,
+		Example:       "  banger run\n  banger run --rm -- uname -r\n  banger ps",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetIn(s.In)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	root.PersistentFlags().BoolVarP(&s.Quiet, "quiet", "q", false, "no progress; lists print names only")
+	root.AddGroup(
+		&cobra.Group{ID: daily, Title: "Daily commands:"},
+		&cobra.Group{ID: nouns, Title: "All commands:"},
+		&cobra.Group{ID: others, Title: "Others:"},
+	)
+	d := &installed{get: installation}
+	report := reporter(s.Progress())
+	vms := vmcmd.Env{
+		IO: s, Report: report,
+		Connect: func(ctx context.Context) (vmcmd.Client, error) { return d.connect(ctx) },
+		Find:    func(ctx context.Context) (vmcmd.Client, error) { return d.find(ctx) },
+		SSH:     func(t sshexec.Target, command []string) error { return sshexec.Exec(s, t, command) },
+	}
+	images := imagecmd.Env{
+		IO:      s,
+		Connect: func(ctx context.Context) (imagecmd.Client, error) { return d.connect(ctx) },
+		Find:    func(ctx context.Context) (imagecmd.Client, error) { return d.find(ctx) },
+	}
+	bundles := bundlecmd.Env{
+		IO: s, Report: report,
+		Connect: func(ctx context.Context) (bundlecmd.Client, error) { return d.connect(ctx) },
+		Default: d.bundleDir,
+	}
+	system := systemcmd.Env{IO: s, Daemon: daemon{d}, Log: d.daemonLog}
+
+	add(root, daily, vmcmd.ShortCuts(vms)...)
+	add(root, nouns, vmcmd.New(vms), imagecmd.New(images), bundlecmd.New(bundles))
+	add(root, nouns, systemcmd.New(system)...)
+	root.SetHelpCommandGroupID(others)
+	root.SetCompletionCommandGroupID(others)
+	root.AddCommand(newMan(root))
+	root.InitDefaultCompletionCmd() // now, so that it is treated as the others are
+	strict(root)
+	return root
+}
+
+func add(root *cobra.Command, group string, cmds ...*cobra.Command) {
+	for _, c := range cmds {
+		c.GroupID = group
+		root.AddCommand(c)
+	}
+}
+
+// reporter shows the events of operations.
+func reporter(p *streams.Progress) func(banger.Event) {
+	return func(e banger.Event) {
+		switch e.Type {
+		case banger.EventStep:
+			p.Begin(e.Step)
+		case banger.EventStepDone:
+			p.End(e.Step, e.Elapsed)
+		case banger.EventProgress:
+			p.At(e.Step, e.Done, e.Total)
+		case banger.EventMessage:
+			p.Note("%s", e.Message)
+		}
+	}
+}

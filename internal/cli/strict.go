@@ -1,0 +1,154 @@
+package cli
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"banger"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// strict makes every mistake on the command line a usage error with a remedy,
+// for cmd and all below it. cobra by itself takes an unknown verb of a noun for
+// a wish to see its help, and has no suggestions for flags.
+func strict(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(flagError)
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return unknownVerb(cmd, args[0])
+		}
+	} else if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error { return usage(cmd, check(cmd, args)) }
+	}
+	for _, c := range cmd.Commands() {
+		strict(c)
+	}
+}
+
+// usage makes err an Invalid that shows how the command is written.
+func usage(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := banger.AsError(err)
+	e.Code = banger.Invalid
+	if e.Remedy == "" {
+		e.Remedy = "usage: " + cmd.UseLine()
+	}
+	return e
+}
+
+func unknownVerb(cmd *cobra.Command, verb string) error {
+	e := banger.Errorf(banger.Invalid, "unknown command %q for %q", verb, cmd.CommandPath())
+	if like := similarVerbs(cmd, verb); len(like) > 0 {
+		return e.WithRemedy("did you mean: %s", strings.Join(like, ", or: "))
+	}
+	return e.WithRemedy("see: %s --help", cmd.CommandPath())
+}
+
+// similarVerbs are the commands that verb was probably meant to be: the nearest
+// ones at cmd and below, since a noun is easily left out.
+func similarVerbs(cmd *cobra.Command, verb string) []string {
+	best, like := 3, []string(nil)
+	var visit func(*cobra.Command)
+	visit = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			if !sub.IsAvailableCommand() {
+				continue
+			}
+			for _, name := range append([]string{sub.Name()}, sub.Aliases...) {
+				switch d := likeness(verb, name); {
+				case d < best:
+					best, like = d, []string{sub.CommandPath()}
+				case d == best && best < 3:
+					like = append(like, sub.CommandPath())
+				}
+			}
+			visit(sub)
+		}
+	}
+	visit(cmd)
+	return like
+}
+
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return usage(cmd, withHelp(cmd, err))
+	}
+	name := unknown.GetSpecifiedName()
+	if unknown.GetSpecifiedShortnames() != "" {
+		return usage(cmd, withHelp(cmd, banger.Errorf(banger.Invalid, "unknown flag -%s", name)))
+	}
+	e := banger.Errorf(banger.Invalid, "unknown flag --%s", name)
+	if like := similarFlag(cmd, name); like != "" {
+		return e.WithRemedy("did you mean: --%s", like)
+	}
+	return withHelp(cmd, e)
+}
+
+func withHelp(cmd *cobra.Command, err error) error {
+	e := banger.AsError(err)
+	if e.Remedy == "" {
+		e.Remedy = "see: " + cmd.CommandPath() + " --help"
+	}
+	return e
+}
+
+// similarFlag is the flag of cmd that name was probably meant to be, "" if
+// there is none.
+func similarFlag(cmd *cobra.Command, name string) string {
+	best, distance := "", 3
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Hidden {
+			return
+		}
+		d := likeness(name, f.Name)
+		if d < distance {
+			best, distance = f.Name, d
+		}
+	})
+	return best
+}
+
+// likeness is how far what was typed is from word: 0 the same, 1 its beginning
+// or a letter off; 3 and more mean another one.
+func likeness(typed, word string) int {
+	d := edits(typed, word)
+	if len(typed) > 1 && strings.HasPrefix(word, typed) || strings.HasPrefix(typed, word) {
+		d = min(d, 1)
+	}
+	if d >= len(typed) { // nothing of it is left
+		return 3
+	}
+	return d
+}
+
+// edits is the number of letters to change, add or take away that makes a of b
+// (Levenshtein).
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		next := make([]int, len(b)+1)
+		next[0] = i + 1
+		for j := range len(b) {
+			change := row[j]
+			if a[i] != b[j] {
+				change++
+			}
+			next[j+1] = slices.Min([]int{change, row[j+1] + 1, next[j] + 1})
+		}
+		row = next
+	}
+	return row[len(b)]
+}

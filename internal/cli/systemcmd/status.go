@@ -1,0 +1,62 @@
+package systemcmd
+
+import (
+	"context"
+	"strconv"
+
+	"banger/internal/api"
+	"banger/internal/cli/streams"
+
+	"github.com/spf13/cobra"
+)
+
+type statusOptions struct {
+	format streams.Format
+}
+
+func newStatus(e Env) *cobra.Command {
+	o := &statusOptions{format: streams.Table}
+	cmd := &cobra.Command{
+		Use:     "status",
+		Short:   "Show the daemon that runs",
+		Long:    "Show the daemon that runs. None is started; that none runs is exit code 5.",
+		Example: "  banger daemon status\n  banger daemon status -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := e.Daemon.Find(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return runStatus(cmd.Context(), e, o, c)
+		},
+	}
+	addFormat(cmd, &o.format)
+	return cmd
+}
+
+func runStatus(ctx context.Context, e Env, o *statusOptions, c statuser) error {
+	s, err := c.DaemonStatus(ctx)
+	if err != nil {
+		return err
+	}
+	if e.IO.Quiet {
+		return e.IO.Println(strconv.Itoa(s.PID))
+	}
+	return e.IO.Print(o.format, s, func(r *streams.Rows) { describe(r, s) })
+}
+
+func describe(r *streams.Rows, s api.Status) {
+	r.Add("PID", strconv.Itoa(s.PID))
+	r.Add("Build", s.Build)
+	r.Add("API", strconv.Itoa(s.API))
+	r.Add("Started", s.StartedAt)
+	r.Add("VMs", strconv.Itoa(s.VMs))
+	r.Add("Running", strconv.Itoa(s.Running))
+	r.Add("Operations", strconv.Itoa(s.Ops))
+	r.Add("Subnet", s.Subnet)
+	r.Add("Tag", s.Tag)
+	r.Add("Socket", s.Socket)
+	r.Add("State", s.StateDir)
+	r.Add("Run", s.RunDir)
+	r.Add("Log", s.Log)
+}

@@ -1,0 +1,59 @@
+// Package systemcmd is what concerns the installation and not a VM: banger
+// daemon VERB, doctor, version.
+package systemcmd
+
+import (
+	"context"
+
+	"banger/internal/api"
+	"banger/internal/cli/streams"
+
+	"github.com/spf13/cobra"
+)
+
+// Env is what every verb is given.
+type Env struct {
+	IO     *streams.Streams
+	Daemon Daemon
+	Log    func() (string, error) // path of the daemon's log
+}
+
+// A Daemon is the daemon of this installation, whether it runs or not.
+type Daemon interface {
+	// Connect finds it or starts it.
+	Connect(context.Context) (Client, error)
+	// Find returns it if it runs, else an error (launch.ErrNone).
+	Find(context.Context) (Client, error)
+	// Stop ends it and returns when it has ended; launch.ErrNone if there is none.
+	Stop(context.Context) error
+}
+
+// A Client is the daemon, as far as all verbs together need it.
+type Client interface {
+	statuser
+	examiner
+	vmStopper
+}
+
+type statuser interface {
+	DaemonStatus(ctx context.Context) (api.Status, error)
+}
+
+// New returns banger daemon, doctor and version.
+func New(e Env) []*cobra.Command {
+	daemon := &cobra.Command{
+		Use:   "daemon",
+		Short: "Look after bangerd, which runs the VMs",
+		Long: `Look after bangerd, which runs the VMs. It starts by itself when a command needs
+it; VMs go on when it ends, and the next one takes them over.`,
+	}
+	daemon.AddCommand(newStatus(e), newStart(e), newStop(e), newRestart(e), newLogs(e))
+	return []*cobra.Command{daemon, newDoctor(e), newVersion(e)}
+}
+
+func addFormat(cmd *cobra.Command, f *streams.Format) {
+	cmd.Flags().VarP(f, "output", "o", "table, json or yaml")
+	// The only error is a flag that does not exist, which tests would find.
+	_ = cmd.RegisterFlagCompletionFunc("output",
+		cobra.FixedCompletions(streams.Formats(), cobra.ShellCompDirectiveNoFileComp))
+}

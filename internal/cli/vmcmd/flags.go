@@ -1,0 +1,170 @@
+package vmcmd
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"banger"
+	"banger/internal/api"
+
+	"github.com/spf13/cobra"
+)
+
+// cpus is the value of --cpu: absent unless it was given.
+type cpus struct{ api.Optional[int] }
+
+func (c *cpus) Type() string { return "N" }
+
+func (c *cpus) String() string {
+	if c == nil || !c.Optional.Set {
+		return ""
+	}
+	return strconv.Itoa(c.Value)
+}
+
+func (c *cpus) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return errors.New("not a whole number")
+	}
+	if n < 1 {
+		return errors.New("a VM has 1 CPU at least; leave the flag out for the default")
+	}
+	c.Optional = api.Some(n)
+	return nil
+}
+
+// size is the value of --memory and --disk: absent unless it was given.
+type size struct{ api.Optional[int64] }
+
+func (z *size) Type() string { return "SIZE" }
+
+func (z *size) String() string {
+	if z == nil || !z.Optional.Set {
+		return ""
+	}
+	return banger.FormatSize(z.Value)
+}
+
+func (z *size) Set(s string) error {
+	if strings.Trim(s, "0") == "" { // what is wrong with it is not the unit
+		return errors.New("must be more than nothing; leave the flag out for the default")
+	}
+	n, err := banger.ParseSize(s)
+	if err != nil {
+		return err
+	}
+	if n < 1 {
+		return errors.New("must be more than nothing; leave the flag out for the default")
+	}
+	z.Optional = api.Some(n)
+	return nil
+}
+
+// label is the value of --name.
+type label struct{ api.Optional[string] }
+
+func (l *label) Type() string   { return "NAME" }
+func (l *label) String() string { return l.Value }
+
+func (l *label) Set(s string) error {
+	if err := banger.ValidName(s); err != nil {
+		return err
+	}
+	l.Optional = api.Some(s)
+	return nil
+}
+
+// word is a value that the daemon knows the meaning of.
+type word struct {
+	api.Optional[string]
+	kind string
+	of   []string // the only ones, if not nil
+}
+
+func (w *word) Type() string   { return w.kind }
+func (w *word) String() string { return w.Value }
+
+func (w *word) Set(s string) error {
+	if s == "" {
+		return errors.New("it is empty; leave the flag out for the default")
+	}
+	if w.of != nil {
+		if err := oneOf(s, w.of); err != nil {
+			return err
+		}
+	}
+	w.Optional = api.Some(s)
+	return nil
+}
+
+func oneOf(s string, words []string) error {
+	for _, w := range words {
+		if s == w {
+			return nil
+		}
+	}
+	return fmt.Errorf("want %s", strings.Join(words, ", "))
+}
+
+// spec is what a VM can be asked to be; create and run have all of it, set has
+// what can be changed later.
+type spec struct {
+	name    label
+	image   word
+	cpus    cpus
+	memory  size
+	disk    size
+	network word
+	backend word
+	bundle  word
+}
+
+var networks = []string{string(banger.NetworkAuto), string(banger.NetworkUser), string(banger.NetworkRouted)}
+
+func (s *spec) addChangeable(cmd *cobra.Command) {
+	s.network = word{kind: "MODE", of: networks}
+	f := cmd.Flags()
+	f.Var(&s.cpus, "cpu", "virtual CPUs")
+	f.Var(&s.memory, "memory", "memory, with its unit: 512MiB, 2G")
+	f.Var(&s.disk, "disk", "size of the root disk, with its unit")
+	f.Var(&s.network, "network", strings.Join(networks, ", "))
+	complete(cmd, "network", networks)
+}
+
+func (s *spec) add(cmd *cobra.Command) {
+	s.addChangeable(cmd)
+	s.image, s.backend, s.bundle = word{kind: "IMAGE"}, word{kind: "BACKEND"}, word{kind: "DIR"}
+	f := cmd.Flags()
+	f.Var(&s.name, "name", "name of the VM; without it one is made up")
+	f.Var(&s.backend, "backend", "what runs the VM: qemu")
+	f.Var(&s.bundle, "bundle", "directory of the runtime bundle to use")
+	complete(cmd, "backend", []string{"qemu"})
+}
+
+// request is the create request for s. What no flag says the caller's
+// environment may: the daemon has its own, from whoever started it.
+func (s *spec) request(e Env) (api.CreateRequest, error) {
+	bundle, backend := s.bundle.Optional, s.backend.Optional
+	if dir := e.IO.Getenv("BANGER_RUNTIME_DIR"); dir != "" && !bundle.Set {
+		bundle = api.Some(dir)
+	}
+	if name := e.IO.Getenv("BANGER_BACKEND"); name != "" && !backend.Set {
+		backend = api.Some(name)
+	}
+	if bundle.Set {
+		dir, err := filepath.Abs(bundle.Value)
+		if err != nil {
+			return api.CreateRequest{}, banger.Errorf(banger.Invalid, "find %s: %w", bundle.Value, err)
+		}
+		bundle.Value = dir
+	}
+	return api.CreateRequest{
+		Name: s.name.Optional, Image: s.image.Optional,
+		CPUs: s.cpus.Optional, Memory: s.memory.Optional, Disk: s.disk.Optional,
+		Network: s.network.Optional, Backend: backend, Bundle: bundle,
+	}, nil
+}

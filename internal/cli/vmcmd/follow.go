@@ -1,0 +1,48 @@
+package vmcmd
+
+import (
+	"context"
+
+	"banger"
+	"banger/internal/api/client"
+)
+
+// A starting asks the daemon for an operation on a VM.
+type starting func(context.Context) (*client.Op[banger.VM], error)
+
+// onInterrupt is what becomes of an operation when the user presses Ctrl-C.
+type onInterrupt int
+
+const (
+	undo  onInterrupt = iota // the daemon is asked to take back what it began
+	leave                    // it goes on without us: half of it would be worse
+)
+
+// follow starts an operation and shows its progress until it has ended; the
+// result is the VM as it then is.
+//
+// The operation is the daemon's: only a Ctrl-C, which ends ctx, stops it, and
+// then the answer is awaited, so that nothing is left behind when we return.
+func (e Env) follow(ctx context.Context, what onInterrupt, start starting) (banger.VM, error) {
+	if err := ctx.Err(); err != nil {
+		return banger.VM{}, err
+	}
+	life := context.WithoutCancel(ctx)
+	op, err := start(life)
+	if err != nil {
+		return banger.VM{}, err
+	}
+	if what == undo {
+		defer context.AfterFunc(ctx, func() {
+			e.IO.Note("stopping, and taking back what was begun")
+			_ = op.Cancel(life) // if that fails, Wait will tell how it ended
+		})()
+		return op.Wait(life, e.Report)
+	}
+	vm, err := op.Wait(ctx, e.Report)
+	if err != nil && ctx.Err() != nil {
+		return vm, banger.Errorf(banger.Canceled, "interrupted, but the daemon goes on with it: %w", err).
+			WithRemedy("see how it ends: banger vm list")
+	}
+	return vm, err
+}

@@ -1,0 +1,56 @@
+package vmcmd
+
+import (
+	"context"
+
+	"banger"
+	"banger/internal/api"
+
+	"github.com/spf13/cobra"
+)
+
+type setter interface {
+	SetVM(ctx context.Context, r api.SetRequest) (banger.VM, error)
+}
+
+type setOptions struct {
+	vm string
+	spec
+}
+
+func newSet(e Env) *cobra.Command {
+	o := &setOptions{}
+	cmd := &cobra.Command{
+		Use:     "set VM",
+		Short:   "Change a VM that is stopped",
+		Long:    "Change a VM that is stopped. What is left out stays; a disk can only grow.",
+		Example: "  banger vm set web --cpu 4 --memory 8GiB",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.vm = args[0]
+			if cmd.Flags().NFlag() == 0 {
+				return banger.Errorf(banger.Invalid, "nothing to change").WithRemedy("see: banger vm set --help")
+			}
+			c, err := e.Connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return runSet(cmd.Context(), e, o, c)
+		},
+		ValidArgsFunction: e.vmNames(isStopped),
+	}
+	o.addChangeable(cmd)
+	return cmd
+}
+
+func runSet(ctx context.Context, e Env, o *setOptions, c setter) error {
+	vm, err := c.SetVM(ctx, api.SetRequest{
+		VM:   o.vm,
+		CPUs: o.cpus.Optional, Memory: o.memory.Optional, Disk: o.disk.Optional,
+		Network: o.network.Optional,
+	})
+	if err != nil {
+		return err
+	}
+	return e.IO.Println(vm.Name)
+}

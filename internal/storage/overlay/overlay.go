@@ -1,0 +1,184 @@
+// Package overlay is the storage strategy that needs nothing of the host but
+// qemu-img: a VM's root disk is a qcow2 file that holds what differs from the
+// base image, which QEMU reads beneath it.
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"banger"
+	"banger/internal/host"
+	"banger/internal/storage"
+)
+
+const (
+	fileName = "disk.qcow2"
+	// tempName is the file while it is made: one that a killed Create left is
+	// known by it.
+	tempName = "disk.qcow2.tmp"
+)
+
+// A Strategy makes disks with qemu-img. Make one with New.
+//
+// A VMM, and so perhaps its guest, has written to the files and to the
+// directory they lie in. Whatever interprets them runs as the disk's owner;
+// the daemon itself, which may be root, follows no link there and reads only
+// the header.
+type Strategy struct {
+	run host.Runner
+}
+
+var _ storage.Strategy = (*Strategy)(nil)
+
+// New returns the strategy; run must know the tool qemu-img.
+func New(run host.Runner) *Strategy { return &Strategy{run: run} }
+
+// Name is "overlay".
+func (s *Strategy) Name() string { return "overlay" }
+
+// Format is qcow2.
+func (s *Strategy) Format() banger.DiskFormat { return banger.FormatQCOW2 }
+
+// Probe finds qemu-img; every local file system will do.
+func (s *Strategy) Probe(ctx context.Context, _ string) error {
+	_, err := s.run.Run(ctx, host.Cmd{Tool: "qemu-img", Args: []string{"--version"}})
+	return err
+}
+
+// Create makes the file aside and renames it. It allocates some 200 KiB.
+func (s *Strategy) Create(ctx context.Context, base storage.Base, d storage.Disk) error {
+	switch _, err := readHeader(path(d)); {
+	case err == nil:
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return broken(d, err)
+	}
+	if err := present(base); err != nil {
+		return err
+	}
+	if d.Size < base.Size {
+		return banger.Errorf(banger.Invalid, "a disk of %s is smaller than its image (%s)", banger.FormatSize(d.Size), banger.FormatSize(base.Size))
+	}
+	temp := filepath.Join(d.Dir, tempName)
+	if err := remove(temp); err != nil {
+		return fmt.Errorf("create root disk: %w", err)
+	}
+	err := s.qemuImg(ctx, d, "create", "-q", "-f", "qcow2", "-b", base.Path, "-F", "raw", temp, strconv.FormatInt(d.Size, 10))
+	if err == nil {
+		err = settle(temp, d)
+	}
+	if err == nil {
+		err = os.Rename(temp, path(d))
+	}
+	if err == nil {
+		err = syncDir(d.Dir)
+	}
+	if err != nil {
+		return errors.Join(full(d.Dir, fmt.Errorf("create root disk: %w", err)), remove(temp))
+	}
+	return nil
+}
+
+// Attach has nothing to attach: the VMM opens the file itself. When the state
+// directory was moved, the name of the base in the file is set right first.
+func (s *Strategy) Attach(ctx context.Context, base storage.Base, d storage.Disk) (string, error) {
+	h, err := readHeader(path(d))
+	if err != nil {
+		return "", broken(d, err)
+	}
+	if err := present(base); err != nil {
+		return "", err
+	}
+	if h.backing != base.Path {
+		// -u: the name alone; the content is the same by its digest
+		if err := s.qemuImg(ctx, d, "rebase", "-q", "-u", "-f", "qcow2", "-b", base.Path, "-F", "raw", path(d)); err != nil {
+			return "", fmt.Errorf("attach root disk: %w", full(d.Dir, err))
+		}
+	}
+	return path(d), nil
+}
+
+// Detach has nothing to do: the VMM that had the file open is gone.
+func (s *Strategy) Detach(context.Context, storage.Disk) error { return nil }
+
+// Grow changes the virtual size; the guest program grows the file system.
+func (s *Strategy) Grow(ctx context.Context, _ storage.Base, d storage.Disk, bytes int64) error {
+	h, err := readHeader(path(d))
+	if err != nil {
+		return broken(d, err)
+	}
+	switch {
+	case bytes == h.size:
+		return nil
+	case bytes < h.size:
+		return banger.Errorf(banger.Invalid, "a disk never shrinks: this one has %s, not %s", banger.FormatSize(h.size), banger.FormatSize(bytes)).
+			WithRemedy("ask for %s or more", banger.FormatSize(h.size))
+	}
+	if err := s.qemuImg(ctx, d, "resize", "-q", "-f", "qcow2", path(d), strconv.FormatInt(bytes, 10)); err != nil {
+		return fmt.Errorf("grow root disk: %w", full(d.Dir, err))
+	}
+	return nil
+}
+
+// Remove deletes the file, and what a killed Create left of one.
+func (s *Strategy) Remove(_ context.Context, d storage.Disk) error {
+	if err := errors.Join(remove(path(d)), remove(filepath.Join(d.Dir, tempName))); err != nil {
+		return fmt.Errorf("remove root disk: %w", err)
+	}
+	return nil
+}
+
+func (s *Strategy) qemuImg(ctx context.Context, d storage.Disk, args ...string) error {
+	_, err := s.run.Run(ctx, host.Cmd{Tool: "qemu-img", Args: args, Owner: d.Owner})
+	return err
+}
+
+func path(d storage.Disk) string { return filepath.Join(d.Dir, fileName) }
+
+// present reports a base that is gone, before qemu-img does with less words.
+func present(base storage.Base) error {
+	_, err := os.Stat(base.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return banger.Errorf(banger.NotFound, "the image's file %s is gone", base.Path).WithRemedy("banger bundle build, then create the VM anew")
+	}
+	if err != nil {
+		return fmt.Errorf("look at the image's file: %w", err)
+	}
+	return nil
+}
+
+// broken says what is wrong with a disk that should be there.
+func broken(d storage.Disk, err error) error {
+	code, what := banger.Internal, "cannot be read"
+	if errors.Is(err, fs.ErrNotExist) {
+		code, what = banger.NotFound, "is gone"
+	}
+	return banger.Errorf(code, "the root disk of VM %s %s: %w", d.VM, what, err).
+		WithRemedy("put %s back, or delete the VM: banger rm %s", path(d), d.VM)
+}
+
+// full turns err into what it comes from when the file system has no room:
+// qemu-img says so in words only.
+func full(dir string, err error) error {
+	var st unix.Statfs_t
+	const enough = 1 << 20
+	if e := unix.Statfs(dir, &st); e != nil || st.Bavail*uint64(st.Bsize) >= enough {
+		return err
+	}
+	return banger.Errorf(banger.HostUnready, "%s is full: %w", dir, err).WithRemedy("make room: df -h %s", dir)
+}
+
+func remove(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

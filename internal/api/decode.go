@@ -41,6 +41,9 @@ func invalid(err error) error {
 	if errors.As(err, &syntax) {
 		return banger.Errorf(banger.Invalid, "request is not JSON at byte %d: %w", syntax.Offset, err)
 	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return banger.Errorf(banger.Invalid, "request is cut short: %w", err)
+	}
 	// The decoder has no type for an unknown field, only this text: it is
 	// passed on without the package's name, never matched.
 	return banger.Errorf(banger.Invalid, "%s", strings.TrimPrefix(err.Error(), "json: "))

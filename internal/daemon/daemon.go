@@ -1,0 +1,206 @@
+// Package daemon is bangerd: it wires the packages together, listens,
+// reconciles and shuts down. It has no logic of its own.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"banger"
+	"banger/internal/api"
+	"banger/internal/config"
+	"banger/internal/daemon/handler"
+	"banger/internal/host"
+	"banger/internal/image"
+	"banger/internal/layout"
+	"banger/internal/op"
+	"banger/internal/store"
+	"banger/internal/version"
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+// How long the daemon waits for operations that are under way when it is told
+// to end, and how often it looks after logs and its socket.
+const (
+	drainLimit   = 30 * time.Second
+	housekeeping = 5 * time.Second
+)
+
+// Main runs the daemon until it is told to end, and returns its exit code:
+// 0 done, 1 failed. Errors before the log is open go to stderr as well.
+func Main(stderr io.Writer) int {
+	// A terminal that closes, or a Ctrl-C in it, is not meant for a daemon.
+	signal.Ignore(unix.SIGHUP)
+	unix.Umask(0o077)
+	d := &daemon{started: time.Now()}
+	if err := d.run(context.Background()); err != nil {
+		e := banger.AsError(err)
+		fmt.Fprintf(stderr, "bangerd: %s\n", e.Message)
+		if e.Remedy != "" {
+			fmt.Fprintf(stderr, "  %s\n", e.Remedy)
+		}
+		return 1
+	}
+	return 0
+}
+
+// A daemon is one run of bangerd.
+type daemon struct {
+	layout   layout.Layout
+	config   config.Config
+	log      *slog.Logger
+	tag      string
+	subnet   string
+	started  time.Time
+	store    *store.Store
+	ops      *op.Manager
+	vms      *vm.Manager
+	watcher  *host.Watcher
+	backends []vmm.Backend
+	images   *image.Catalog
+	bundles  bundles
+
+	stopOnce sync.Once
+	stopping chan struct{} // closed when somebody asked the daemon to end
+}
+
+func (d *daemon) run(ctx context.Context) (err error) {
+	d.stopping = make(chan struct{})
+	if d.layout, err = layout.Resolve(os.Getenv, os.Geteuid()); err != nil {
+		return err
+	}
+	if err := d.layout.Prepare(); err != nil {
+		return err
+	}
+	lock, err := takeLock(d.layout.Lock())
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if d.config, err = config.Load(d.layout, os.Getenv); err != nil {
+		return err
+	}
+	closeLog, err := d.openLog()
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	d.log.Info("bangerd starts", "build", version.Build(), "pid", os.Getpid(), "state", d.layout.State, "run", d.layout.Run)
+	if err := d.serve(ctx, lock); err != nil {
+		d.log.Error("bangerd ends", "err", err)
+		return err
+	}
+	d.log.Info("bangerd ends")
+	return nil
+}
+
+// serve wires, reconciles, listens, and returns when the daemon is to end.
+func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	closeParts, err := d.wire(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeParts()) }()
+	if err := d.vms.Reconcile(ctx); err != nil {
+		return fmt.Errorf("reconcile: %w", err)
+	}
+	sock, err := listen(d.layout.Socket())
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler:           d.handler().Mux(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(sock) }()
+	if err := d.announce(lock); err != nil {
+		return errors.Join(err, srv.Close())
+	}
+	tick := time.NewTicker(housekeeping)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			d.vms.CutLogs()
+			if err := sock.mend(); err != nil {
+				d.log.Warn("make the socket again", "err", err)
+			}
+			continue
+		case err := <-failed:
+			return fmt.Errorf("serve: %w", err)
+		case <-ctx.Done():
+		case <-d.stopping:
+		}
+		return d.end(srv)
+	}
+}
+
+// end lets what is under way finish, and refuses the rest.
+func (d *daemon) end(srv *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
+	defer cancel()
+	if err := d.ops.Drain(ctx); err != nil {
+		d.log.Warn("operations were ended", "err", err)
+	}
+	// Streams (exec, logs -f) end with the connection, their guests' commands
+	// by SIGHUP: an orderly Shutdown would wait for them for ever.
+	return srv.Close()
+}
+
+func (d *daemon) handler() *handler.Handler {
+	return &handler.Handler{VMs: d.vms, Ops: d.ops, Images: d.images, Bundles: d.bundles, Daemon: d, Log: d.log}
+}
+
+// Stop implements handler.Daemon.
+func (d *daemon) Stop(replace bool) error {
+	if ops := d.ops.List(); replace && len(ops) > 0 {
+		return banger.Errorf(banger.Busy, "bangerd is busy: %s %s, %d in all", ops[0].Kind, ops[0].Subject, len(ops)).
+			WithRemedy("wait until they are done, then banger daemon restart")
+	}
+	d.stopOnce.Do(func() { close(d.stopping) })
+	return nil
+}
+
+// Status implements handler.Daemon.
+func (d *daemon) Status(ctx context.Context) (api.Status, error) {
+	vms, err := d.vms.List(ctx)
+	if err != nil {
+		return api.Status{}, err
+	}
+	running := 0
+	for _, v := range vms {
+		if v.PID != 0 {
+			running++
+		}
+	}
+	return api.Status{
+		PID: os.Getpid(), Build: version.Build(), API: api.Version,
+		Socket: d.layout.Socket(), StateDir: d.layout.State, RunDir: d.layout.Run, Log: d.layout.DaemonLog(),
+		Tag: d.tag, Subnet: d.subnet, VMs: len(vms), Running: running, Ops: len(d.ops.List()),
+		StartedAt: d.started.UTC().Format(time.RFC3339),
+	}, nil
+}
+
+func (d *daemon) openLog() (func() error, error) {
+	f, err := os.OpenFile(d.layout.DaemonLog(), os.O_APPEND|os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	d.log = slog.New(slog.NewJSONHandler(f, &slog.HandlerOptions{Level: d.config.LogLevel}))
+	return f.Close, nil
+}

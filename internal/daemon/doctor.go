@@ -1,0 +1,108 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"banger"
+	"banger/internal/api"
+	"banger/internal/bundle"
+	"banger/internal/doctor"
+	"banger/internal/host"
+	"banger/internal/storage/overlay"
+	"banger/internal/version"
+)
+
+const lowSpace = 2 << 30 // bytes below which doctor warns
+
+// Doctor implements handler.Daemon.
+func (d *daemon) Doctor(ctx context.Context, purpose string) (api.DoctorReport, error) {
+	all, err := doctor.Run(ctx, d.checks(), purpose)
+	if err != nil {
+		return api.DoctorReport{}, err
+	}
+	rep := api.DoctorReport{OK: doctor.Healthy(all)}
+	for _, o := range all {
+		rep.Checks = append(rep.Checks, api.Check{Name: o.Name, Status: string(o.Status), Message: o.Message, Remedy: o.Remedy})
+	}
+	return rep, nil
+}
+
+func (d *daemon) checks() []doctor.Check {
+	start := []string{"vm-start"}
+	return []doctor.Check{
+		{Name: "daemon", Probe: d.checkDaemon},
+		{Name: "state directory", For: start, Probe: d.checkSpace},
+		{Name: "backend qemu", For: start, Probe: d.checkBackend},
+		{Name: "accelerator", For: start, Needs: []string{"backend qemu"}, Probe: d.checkAccelerator},
+		{Name: "storage overlay", For: start, Probe: func(ctx context.Context) doctor.Result {
+			err := overlay.New(host.New(os.Getenv("PATH"))).Probe(ctx, d.layout.VMs())
+			return doctor.FromError(err, "qemu-img is there")
+		}},
+		{Name: "runtime bundle", For: start, Probe: d.checkBundle},
+		{Name: "network user", For: start, Probe: func(context.Context) doctor.Result {
+			return doctor.Result{Status: doctor.Note, Message: "QEMU's own: a guest can reach services on this host's 127.0.0.1 and its other addresses",
+				Remedy: "run only guests that you trust with them"}
+		}},
+		{Name: "ssh", For: []string{"ssh"}, Probe: d.checkTool("ssh", "openssh-client")},
+		{Name: "mmdebstrap", For: []string{"bundle-build"}, Probe: d.checkTool("mmdebstrap", "mmdebstrap")},
+	}
+}
+
+func (d *daemon) checkDaemon(context.Context) doctor.Result {
+	return doctor.Result{Status: doctor.OK, Message: fmt.Sprintf("build %s, state %s, subnet %s", version.Build(), d.layout.State, d.subnet)}
+}
+
+func (d *daemon) checkSpace(context.Context) doctor.Result {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.layout.State, &st); err != nil {
+		return doctor.FromError(err, "")
+	}
+	free := int64(st.Bavail) * st.Bsize
+	r := doctor.Result{Status: doctor.OK, Message: fmt.Sprintf("%s has %s free", d.layout.State, banger.FormatSize(free>>20<<20))}
+	if free < lowSpace {
+		r.Status, r.Remedy = doctor.Warning, "make room, or set BANGER_STATE_DIR to a larger file system"
+	}
+	return r
+}
+
+func (d *daemon) checkBackend(ctx context.Context) doctor.Result {
+	caps, err := d.backends[0].Probe(ctx)
+	return doctor.FromError(err, caps.Version)
+}
+
+func (d *daemon) checkAccelerator(ctx context.Context) doctor.Result {
+	caps, err := d.backends[0].Probe(ctx)
+	if err != nil {
+		return doctor.FromError(err, "")
+	}
+	r := doctor.Result{Status: doctor.OK, Message: caps.Accelerator + ": " + caps.Why}
+	if caps.Accelerator != "kvm" {
+		r.Status, r.Remedy = doctor.Warning, "use a machine with hardware virtualisation, or switch on nested virtualisation, for full speed"
+	}
+	return r
+}
+
+func (d *daemon) checkBundle(context.Context) doctor.Result {
+	b, err := d.bundles.Find("")
+	if err != nil {
+		return doctor.FromError(err, "")
+	}
+	img := bundle.Default(b, banger.KindImage)
+	return doctor.Result{Status: doctor.OK, Message: fmt.Sprintf("%s: %s (%s), kernel %s", b.Dir, img.Name, img.OS, img.Release)}
+}
+
+func (d *daemon) checkTool(tool, pkg string) func(context.Context) doctor.Result {
+	return func(context.Context) doctor.Result {
+		for _, dir := range strings.Split(os.Getenv("PATH"), ":") {
+			if st, err := os.Stat(dir + "/" + tool); err == nil && st.Mode()&0o111 != 0 {
+				return doctor.Result{Status: doctor.OK, Message: dir + "/" + tool}
+			}
+		}
+		return doctor.Result{Status: doctor.Failed, Message: tool + " is not installed", Remedy: "sudo apt install " + pkg}
+	}
+}

@@ -1,0 +1,178 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"banger"
+	"banger/internal/api"
+	"banger/internal/guest"
+	"banger/internal/guestapi"
+)
+
+func (h *Handler) cancelOp(_ context.Context, req api.OpRequest) (none, error) {
+	return none{}, h.Ops.Cancel(req.Op)
+}
+
+func (h *Handler) listOps(context.Context, none) (any, error) { return h.Ops.List(), nil }
+
+// events streams an operation's events from a number on, until it has ended.
+func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
+	from := 0
+	if s := r.URL.Query().Get("from"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			h.fail(w, r, banger.Errorf(banger.Invalid, "from=%q is not a number", s))
+			return
+		}
+		from = n
+	}
+	var out *api.EventWriter
+	for e, err := range h.Ops.Events(r.Context(), r.PathValue("id"), from) {
+		if err != nil && out == nil {
+			h.fail(w, r, err)
+			return
+		}
+		if err != nil {
+			return // the client is gone
+		}
+		if out == nil {
+			if out, err = api.NewEventWriter(w); err != nil {
+				return
+			}
+		}
+		if out.Write(e) != nil {
+			return
+		}
+	}
+}
+
+// exec joins the client's framed streams to a channel of the VM's connection.
+// What is wrong before the command starts is an ordinary answer.
+func (h *Handler) exec(w http.ResponseWriter, r *http.Request) {
+	var req api.ExecRequest
+	err := api.Decode(r, &req)
+	if err == nil {
+		err = api.WantsUpgrade(r, api.StreamProtocol)
+	}
+	if err == nil {
+		err = h.VMs.Reachable(r.Context(), req.VM)
+	}
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	// Hijacked connections do not end r's context; ServeExec sees the client go.
+	ctx := context.WithoutCancel(r.Context())
+	conn, err := api.Upgrade(w, r, api.StreamProtocol)
+	if err != nil {
+		return
+	}
+	err = api.ServeExec(ctx, conn, func(ctx context.Context, s api.ExecStreams) (api.ExecExit, error) {
+		cmd := guestapi.Exec{Argv: req.Argv, Env: req.Env, Dir: req.Dir, User: req.User}
+		exit, err := h.VMs.Exec(ctx, req.VM, cmd, guestStreams(ctx, req, s))
+		return api.ExecExit{Code: exit.Code, Signal: exit.Signal}, err
+	})
+	if err != nil {
+		h.Log.Debug("exec's client is gone", "vm", req.VM, "err", err)
+	}
+}
+
+func guestStreams(ctx context.Context, req api.ExecRequest, s api.ExecStreams) guest.Streams {
+	g := guest.Streams{Stdout: s.Stdout, Stderr: s.Stderr, Signals: s.Signals}
+	if req.Stdin {
+		g.Stdin = s.Stdin
+	}
+	if req.TTY {
+		g.TTY = &guest.PTY{Term: req.Term, Rows: req.Rows, Cols: req.Cols}
+		sizes := make(chan guest.Size)
+		g.Resize = sizes
+		go func() {
+			for {
+				select {
+				case r := <-s.Resize:
+					select {
+					case sizes <- guest.Size{Rows: r.Rows, Cols: r.Cols}:
+					case <-ctx.Done():
+						return
+					}
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+	}
+	return g
+}
+
+// followEvery is how often a log that is followed is looked at, only while a
+// client follows it.
+const followEvery = 200 * time.Millisecond
+
+// logs streams a VM's log. One that was cut meanwhile is read from its new start.
+func (h *Handler) logs(w http.ResponseWriter, r *http.Request) {
+	var req api.LogsRequest
+	err := api.Decode(r, &req)
+	var path string
+	if err == nil {
+		path, err = h.logPath(r.Context(), req)
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(path)
+		if errors.Is(err, os.ErrNotExist) {
+			err = banger.Errorf(banger.NotFound, "no %s log yet: %s was never started", req.Which, req.VM).WithRemedy("banger start %s", req.VM)
+		}
+	}
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	defer f.Close()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.WriteHeader(http.StatusOK)
+	h.copyLog(r.Context(), w, f, req.Follow)
+}
+
+func (h *Handler) logPath(ctx context.Context, req api.LogsRequest) (string, error) {
+	v, err := h.VMs.Show(ctx, req.VM)
+	if err != nil {
+		return "", err
+	}
+	switch req.Which {
+	case "serial", "":
+		return v.SerialLog, nil
+	case "vmm":
+		return v.VMMLog, nil
+	}
+	return "", banger.Errorf(banger.Invalid, "no log %q", req.Which).WithRemedy("ask for serial or vmm")
+}
+
+func (h *Handler) copyLog(ctx context.Context, w http.ResponseWriter, f *os.File, follow bool) {
+	flush := http.NewResponseController(w)
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for at := int64(0); ; {
+		n, err := io.Copy(w, f)
+		at += n
+		if err != nil || !follow {
+			return
+		}
+		if flush.Flush() != nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if st, err := f.Stat(); err == nil && st.Size() < at {
+			at, _ = f.Seek(0, io.SeekStart)
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"banger"
+)
+
+const (
+	consoleTail  = 16 << 10 // bytes read from a log's end
+	consoleLines = 12       // lines of it that an error shows
+	failedKept   = 20       // logs of failed starts that are kept
+)
+
+// tailOf returns the last bytes of a log. It may be a guest's: hostile.
+func tailOf(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	b := make([]byte, min(st.Size(), consoleTail))
+	n, err := f.ReadAt(b, st.Size()-int64(len(b)))
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return string(b[:n]), err
+}
+
+// lastLines returns the last lines of a console, escaped for a terminal.
+func lastLines(console string) string {
+	lines := strings.FieldsFunc(console, func(r rune) bool { return r == '\n' || r == '\r' })
+	lines = lines[max(0, len(lines)-consoleLines):]
+	for i, l := range lines {
+		lines[i] = "    " + escape(l)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// escape makes every byte that is not plain text visible.
+func escape(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r == '\t' || r >= ' ' && r < 0x7f {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, "\\x%02x", r)
+		}
+	}
+	return b.String()
+}
+
+// explain adds to the error of a failed start what the console showed, which
+// accelerator was used and where the log is.
+func (s *subject) explain(ctx context.Context, err error) error {
+	e := banger.AsError(err)
+	if e.Code == banger.Canceled && ctx.Err() != nil {
+		return e
+	}
+	e.Message = fmt.Sprintf("start %s: %s", s.rec.Spec.Name, e.Message)
+	if b, berr := s.backend(); berr == nil {
+		if caps, perr := b.Probe(context.WithoutCancel(ctx)); perr == nil {
+			e.Message += fmt.Sprintf(" (accelerator %s: %s)", caps.Accelerator, caps.Why)
+		}
+	}
+	if e.Log == "" {
+		e.Log = s.m.c.Paths.Serial(s.rec.ID)
+	}
+	if tail, terr := tailOf(s.m.c.Paths.Serial(s.rec.ID)); terr == nil && tail != "" {
+		e.Message += "\nthe console's last lines:\n" + lastLines(tail)
+	}
+	if e.Remedy == "" {
+		e.Remedy = "see the log; banger doctor checks the host"
+	}
+	return e
+}
+
+// keepLogs saves the logs of a VM that is about to be undone and points the
+// error at them.
+func (m *Manager) keepLogs(s *subject, e *banger.Error) error {
+	for _, path := range []string{m.c.Paths.VMMLog(s.rec.ID), m.c.Paths.Serial(s.rec.ID)} {
+		kept := filepath.Join(m.c.Paths.Failed(), s.rec.Spec.Name+"-"+string(s.rec.ID)+"-"+filepath.Base(path))
+		tail, err := tailOf(path)
+		if err != nil || tail == "" {
+			continue // it never came to that log
+		}
+		if err := os.WriteFile(kept, []byte(tail), 0o600); err != nil {
+			m.c.Log.Warn("keep the log of a failed start", "err", err)
+			continue
+		}
+		e.Log = kept
+	}
+	if strings.HasPrefix(e.Log, m.c.Paths.VMDir(s.rec.ID)) {
+		e.Log = ""
+	}
+	m.pruneFailed()
+	return e
+}
+
+func (m *Manager) pruneFailed() {
+	ents, err := os.ReadDir(m.c.Paths.Failed())
+	if err != nil || len(ents) <= failedKept {
+		return
+	}
+	age := func(e os.DirEntry) int64 {
+		if i, err := e.Info(); err == nil {
+			return i.ModTime().UnixNano()
+		}
+		return 0
+	}
+	slices.SortFunc(ents, func(a, b os.DirEntry) int { return int(age(a)>>20 - age(b)>>20) })
+	for _, e := range ents[:len(ents)-failedKept] {
+		os.Remove(filepath.Join(m.c.Paths.Failed(), e.Name()))
+	}
+}
+
+// CutLogs cuts every running VM's serial log that has outgrown its limit.
+func (m *Manager) CutLogs() {
+	m.mu.Lock()
+	ids := make([]banger.VMID, 0, len(m.lives))
+	for id := range m.lives {
+		ids = append(ids, id)
+	}
+	m.mu.Unlock()
+	for _, id := range ids {
+		if err := m.c.CutLog(m.c.Paths.Serial(id), m.c.SerialMax); err != nil && !errors.Is(err, os.ErrNotExist) {
+			m.c.Log.Warn("cut the serial log", "vm", id, "err", err)
+		}
+	}
+}

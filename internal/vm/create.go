@@ -1,0 +1,125 @@
+package vm
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"banger"
+	"banger/internal/guest"
+	"banger/internal/steps"
+)
+
+// Create makes a VM and, unless told otherwise, starts it. A Create that fails
+// or is cancelled leaves nothing but the logs of a failed start.
+func (m *Manager) Create(ctx context.Context, c Create, rep Reporter) (banger.VM, error) {
+	spec, err := m.resolve(c)
+	if err != nil {
+		return banger.VM{}, err
+	}
+	if spec.Backend, err = m.choose(ctx, spec.Backend); err != nil {
+		return banger.VM{}, err
+	}
+	img, err := m.c.Images.Resolve(ctx, spec.Image, c.Bundle, rep)
+	if err != nil {
+		return banger.VM{}, err
+	}
+	spec.Image = img.Name
+	if c.Disk == nil {
+		spec.Disk = max(spec.Disk, img.Rootfs.Size)
+	}
+	if err := checkDisk(spec.Disk, img.Rootfs.Size); err != nil {
+		return banger.VM{}, err
+	}
+	rec, unlock, err := m.record(ctx, spec, img)
+	if err != nil {
+		return banger.VM{}, err
+	}
+	defer unlock()
+	if err := m.create(ctx, rec, img, c.NoStart, rep); err != nil {
+		return banger.VM{}, err
+	}
+	if rec, err = m.c.Store.VM(ctx, rec.ID); err != nil {
+		return banger.VM{}, err
+	}
+	return m.view(rec), nil
+}
+
+// choose returns the backend of that name, or the first that works here.
+func (m *Manager) choose(ctx context.Context, name string) (string, error) {
+	var refused []error
+	for _, b := range m.c.Backends {
+		if name != "" && b.Name() != name {
+			continue
+		}
+		if _, err := b.Probe(ctx); err != nil {
+			refused = append(refused, fmt.Errorf("backend %s: %w", b.Name(), err))
+			continue
+		}
+		return b.Name(), nil
+	}
+	if len(refused) == 0 {
+		return "", invalid("no backend %q", name).WithRemedy("leave it out, or see banger doctor")
+	}
+	return "", errors.Join(refused...)
+}
+
+// record writes the VM's record, under a made-up name if it has none, with its
+// lock held.
+func (m *Manager) record(ctx context.Context, spec banger.Spec, img banger.Image) (banger.Record, func(), error) {
+	hostKey, _, err := guest.NewKey()
+	if err != nil {
+		return banger.Record{}, nil, err
+	}
+	rec := banger.Record{
+		ID: banger.VMID(random(4)), Spec: spec, ImageID: img.ID, HostKey: hostKey,
+		Intent: banger.IntentCreating, CreatedAt: m.c.Now(),
+	}
+	unlock, err := m.locks.Lock(ctx, rec.ID)
+	if err != nil {
+		return rec, nil, err
+	}
+	lease := func(taken []banger.Lease) (banger.Lease, error) { return m.c.Lease(rec.ID, taken) }
+	for try := 0; ; try++ {
+		if spec.Name == "" {
+			rec.Spec.Name = madeUpName(try)
+		}
+		var made banger.Record
+		made, err = m.c.Store.CreateVM(ctx, rec, lease)
+		if err == nil {
+			return made, unlock, nil
+		}
+		if spec.Name != "" || try >= maxNameTries || banger.CodeOf(err) != banger.Exists {
+			unlock()
+			return rec, nil, err
+		}
+	}
+}
+
+func (m *Manager) create(ctx context.Context, rec banger.Record, img banger.Image, noStart bool, rep Reporter) error {
+	s := &subject{m: m, rec: rec, img: img}
+	hook := s.hook(rep)
+	if !noStart {
+		defer m.enter(rec.ID, banger.StateStarting)()
+	}
+	err := steps.Up(ctx, s, hook, exist()...)
+	if err == nil {
+		err = s.save(ctx, func(r *banger.Record) { r.Intent = banger.IntentStopped })
+	}
+	if err == nil && !noStart {
+		err = s.start(ctx, hook)
+	}
+	if err == nil {
+		return nil
+	}
+	e := m.keepLogs(s, banger.AsError(err))
+	return errors.Join(e, s.remove(context.WithoutCancel(ctx), hook))
+}
+
+func random(bytes int) string {
+	b := make([]byte, bytes)
+	rand.Read(b) // never fails: crypto/rand, Go 1.24
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,87 @@
+package vm
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/crypto/ssh"
+
+	"banger"
+	"banger/internal/guest"
+	"banger/internal/guestapi"
+)
+
+// Exec runs a command in a VM that runs, over its kept-open connection.
+func (m *Manager) Exec(ctx context.Context, ref string, e guestapi.Exec, s guest.Streams) (guest.Exit, error) {
+	r, err := m.c.Store.FindVM(ctx, ref)
+	if err != nil {
+		return guest.Exit{}, err
+	}
+	g, l, err := m.reach(ctx, r)
+	if err != nil {
+		return guest.Exit{}, err
+	}
+	exit, err := g.Exec(ctx, e, s)
+	if err != nil && l.over() {
+		return exit, banger.Errorf(banger.WrongState, "%s ended while the command ran", r.Spec.Name).WithRemedy("banger vm show %s says how", r.Spec.Name)
+	}
+	return exit, err
+}
+
+// Reachable returns once commands can be run in the VM that ref names, waiting
+// for its guest if it is about to be reachable.
+func (m *Manager) Reachable(ctx context.Context, ref string) error {
+	r, err := m.c.Store.FindVM(ctx, ref)
+	if err == nil {
+		_, _, err = m.reach(ctx, r)
+	}
+	return err
+}
+
+// An SSHAccess is what ssh(1) needs to reach a VM by itself.
+type SSHAccess struct {
+	VM            banger.VM
+	SSH           netip.AddrPort
+	User          string
+	IdentityFile  string
+	HostPublicKey string // authorized_keys format
+}
+
+// Access says how ssh(1) reaches a VM that runs.
+func (m *Manager) Access(ctx context.Context, ref string) (SSHAccess, error) {
+	r, err := m.c.Store.FindVM(ctx, ref)
+	if err != nil {
+		return SSHAccess{}, err
+	}
+	if _, _, err := m.reach(ctx, r); err != nil {
+		return SSHAccess{}, err
+	}
+	key, err := ssh.ParsePrivateKey([]byte(r.HostKey))
+	if err != nil {
+		return SSHAccess{}, fmt.Errorf("host key of %s: %w", r.Spec.Name, err)
+	}
+	return SSHAccess{
+		VM: m.view(r), SSH: r.Run.Endpoint.SSH, User: loginUser,
+		IdentityFile: m.c.IdentityFile, HostPublicKey: guest.AuthorizedKey(key.PublicKey()),
+	}, nil
+}
+
+// loginUser is who the daemon logs in as; commands may run as others.
+const loginUser = "root"
+
+// reach returns the guest of a VM that runs.
+func (m *Manager) reach(ctx context.Context, r banger.Record) (Guest, *life, error) {
+	l := m.life(r.ID)
+	if r.Run == nil || l == nil || l.over() || l.launch != r.Run.Launch {
+		return nil, nil, banger.Errorf(banger.WrongState, "%s is not running", r.Spec.Name).WithRemedy("banger start %s", r.Spec.Name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.c.Timeouts.Ready)
+	defer cancel()
+	s := subject{m: m, rec: r}
+	g, err := m.c.Guests.Reach(ctx, s.target(), l.gone)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reach the guest of %s: %w", r.Spec.Name, err)
+	}
+	return g, l, nil
+}

@@ -1,0 +1,260 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"banger"
+	"banger/internal/guestapi"
+	"banger/internal/initramfs"
+	"banger/internal/steps"
+	"banger/internal/vmm"
+)
+
+// Names of steps that errors and tests speak of.
+const (
+	stepVMM   = "vmm"
+	stepGuest = "guest"
+)
+
+// run is what a VM has while it runs. Every Ensure leaves a VMM that lives as
+// it is: the list is also how a daemon mends a VM that outlived the last one.
+func run() []steps.Step[*subject] {
+	return []steps.Step[*subject]{
+		{Name: "attach disk", Ensure: ensureAttached, Release: releaseAttached},
+		{Name: "network", Ensure: ensureNetwork, Release: releaseNetwork},
+		{Name: "initramfs", Ensure: ensureInitrd, Release: releaseInitrd},
+		{Name: stepVMM, Ensure: ensureVMM, Release: releaseVMM, Grace: 20 * time.Second, Holds: true},
+		{Name: stepGuest, Ensure: ensureGuest, Release: releaseGuest},
+	}
+}
+
+func ensureAttached(ctx context.Context, s *subject) error {
+	if s.life != nil {
+		return nil
+	}
+	st, err := s.strategy(ctx)
+	if err != nil {
+		return err
+	}
+	f, err := s.m.c.Images.Files(ctx, s.img)
+	if err != nil {
+		return err
+	}
+	s.disk, err = st.Attach(ctx, s.base(f), s.storageDisk())
+	s.format = st.Format()
+	return err
+}
+
+func releaseAttached(ctx context.Context, s *subject) error {
+	var errs []error
+	for _, st := range s.m.c.Disks {
+		errs = append(errs, st.Detach(ctx, s.storageDisk()))
+	}
+	return errors.Join(errs...)
+}
+
+// ensureNetwork records the endpoint before the VMM that may open it.
+func ensureNetwork(ctx context.Context, s *subject) error {
+	a, err := s.attacher()
+	if err != nil {
+		return err
+	}
+	var prev *banger.Endpoint
+	if s.rec.Run.Endpoint.SSH.IsValid() {
+		prev = &s.rec.Run.Endpoint
+	}
+	ep, err := a.Attach(ctx, s.nic(), prev)
+	if err != nil {
+		return err
+	}
+	return s.save(ctx, func(r *banger.Record) { r.Run.Endpoint = ep })
+}
+
+func releaseNetwork(ctx context.Context, s *subject) error {
+	a, err := s.attacher()
+	if err != nil {
+		return err
+	}
+	return a.Detach(ctx, s.nic())
+}
+
+// ensureInitrd joins the VM's identity, this installation's guest program and
+// the image's modules into one file that only the VMM can read.
+func ensureInitrd(ctx context.Context, s *subject) error {
+	if s.life != nil {
+		return nil
+	}
+	f, err := s.m.c.Images.Files(ctx, s.img)
+	if err != nil {
+		return err
+	}
+	id, err := json.Marshal(s.identity())
+	if err != nil {
+		return err
+	}
+	if err := privateDir(s.m.c.Paths.RunVMDir(s.rec.ID), s.owner()); err != nil {
+		return err
+	}
+	return writeInitrd(s.m.c.Paths.Initrd(s.rec.ID, s.rec.Run.Launch), id, s.m.c.Guest, f.Initramfs, s.owner())
+}
+
+func writeInitrd(path string, identity []byte, guest, base string, o *banger.Owner) (err error) {
+	b, err := os.Open(base)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	g, err := os.Open(guest)
+	if err != nil {
+		return banger.Errorf(banger.HostUnready, "open the guest program: %w", err).WithRemedy("make build (banger-guest lies beside bangerd)")
+	}
+	defer g.Close()
+	w, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if o != nil {
+		if err := w.Chown(int(o.UID), int(o.GID)); err != nil {
+			return err
+		}
+	}
+	return initramfs.Join(w, identity, g, b)
+}
+
+func releaseInitrd(_ context.Context, s *subject) error {
+	return os.RemoveAll(s.m.c.Paths.RunVMDir(s.rec.ID))
+}
+
+func (s *subject) identity() guestapi.Identity {
+	r := s.rec
+	return guestapi.Identity{
+		Version: guestapi.Version, VM: string(r.ID), Launch: r.Run.Launch,
+		Hostname: r.Spec.Name, MachineID: r.Lease.MachineID, MAC: r.Lease.MAC,
+		Address: netip.PrefixFrom(r.Lease.Addr, 32), Gateway: s.m.c.Subnet.Gateway,
+		Resolvers: []netip.Addr{s.m.c.Subnet.Resolver},
+		HostKey:   r.HostKey, AuthorizedKeys: []string{s.m.c.AuthorizedKey},
+	}
+}
+
+// ensureVMM launches the VMM, or finds the one that an earlier daemon
+// launched. The launch ID was recorded before; the PID is recorded as soon as
+// it is known.
+func ensureVMM(ctx context.Context, s *subject) error {
+	if s.life != nil {
+		return nil
+	}
+	b, err := s.backend()
+	if err != nil {
+		return err
+	}
+	f, err := s.m.c.Images.Files(ctx, s.img)
+	if err != nil {
+		return err
+	}
+	p, err := b.Start(ctx, s.machine(f), func(h banger.Handle) error {
+		return s.save(ctx, func(r *banger.Record) { r.Run.Handle = &h })
+	})
+	if err != nil {
+		return err
+	}
+	h := p.Handle()
+	s.life = s.m.watch(s.rec.ID, s.rec.Run.Launch, p)
+	if err := s.save(ctx, func(r *banger.Record) { r.Run.Handle = &h }); err != nil {
+		return err
+	}
+	// The VMM has read it: nothing secret stays in a file.
+	return os.Remove(s.m.c.Paths.Initrd(s.rec.ID, s.rec.Run.Launch))
+}
+
+func (s *subject) machine(f Files) vmm.Machine {
+	r, p := s.rec, s.m.c.Paths
+	return vmm.Machine{
+		VM: r.ID, Name: r.Spec.Name, Launch: r.Run.Launch, Dir: p.VMDir(r.ID),
+		Kernel: f.Kernel, Initrd: p.Initrd(r.ID, r.Run.Launch),
+		Cmdline: []string{"quiet", "panic=1", "net.ifnames=0", "cloud-init=disabled", "selinux=0", "systemd.show_status=0"},
+		CPUs:    r.Spec.CPUs, Memory: r.Spec.Memory,
+		Disks: []vmm.Disk{
+			{Path: s.disk, Format: s.format},
+			{Path: f.Modules, Format: banger.FormatRaw, ReadOnly: true},
+		},
+		Net: r.Run.Endpoint, Addr: r.Lease.Addr.String(), GuestPort: guestapi.Port, MAC: r.Lease.MAC,
+		SerialLog: p.Serial(r.ID), VMMLog: p.VMMLog(r.ID), Owner: s.owner(),
+	}
+}
+
+// releaseVMM ends the VMM, whoever launched it and whatever of it was recorded.
+func releaseVMM(ctx context.Context, s *subject) error {
+	p, err := s.process(ctx)
+	if isGone(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.Kill(ctx); err != nil {
+		return fmt.Errorf("end the VMM (PID %d): %w", p.Handle().PID, err)
+	}
+	s.m.forget(s.rec.ID, s.life)
+	s.life = nil
+	return p.Close()
+}
+
+// process is the VM's VMM: the one at hand, or one that is found.
+func (s *subject) process(ctx context.Context) (vmm.Process, error) {
+	if s.life != nil {
+		return s.life.proc, nil
+	}
+	if s.rec.Run == nil {
+		return nil, vmm.ErrGone
+	}
+	b, err := s.backend()
+	if err != nil {
+		return nil, err
+	}
+	h := banger.Handle{Backend: b.Name(), Launch: s.rec.Run.Launch}
+	if s.rec.Run.Handle != nil {
+		h = *s.rec.Run.Handle
+	}
+	return b.Adopt(ctx, h)
+}
+
+// ensureGuest waits until the guest program answers.
+func ensureGuest(ctx context.Context, s *subject) error {
+	ctx, cancel := context.WithTimeout(ctx, s.m.c.Timeouts.Ready)
+	defer cancel()
+	g, err := s.m.c.Guests.Reach(ctx, s.target(), s.life.gone)
+	if err != nil {
+		return err
+	}
+	st, err := g.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Launch != s.rec.Run.Launch {
+		return fmt.Errorf("the guest answers for launch %q, not %s", st.Launch, s.rec.Run.Launch)
+	}
+	if s.rec.Run.ReadyAt.IsZero() {
+		now := s.m.c.Now()
+		if err := s.save(ctx, func(r *banger.Record) { r.Run.ReadyAt = now }); err != nil {
+			return err
+		}
+	}
+	s.m.setReady(s.life)
+	return nil
+}
+
+func releaseGuest(_ context.Context, s *subject) error {
+	s.m.c.Guests.Drop(s.rec.ID)
+	return nil
+}
+
+func (s *subject) target() Target {
+	return Target{VM: s.rec.ID, Launch: s.rec.Run.Launch, Addr: s.rec.Run.Endpoint.SSH.String(), Key: s.rec.HostKey}
+}

@@ -1,0 +1,115 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"banger"
+	"banger/internal/steps"
+)
+
+// Start starts a stopped VM and returns when its guest is ready.
+func (m *Manager) Start(ctx context.Context, ref string, rep Reporter) (banger.VM, error) {
+	return m.change(ctx, ref, func(s *subject) error {
+		if s.life != nil && !s.life.over() {
+			return banger.Errorf(banger.WrongState, "%s is already running", s.rec.Spec.Name).WithRemedy("banger ssh %s", s.rec.Spec.Name)
+		}
+		defer m.enter(s.rec.ID, banger.StateStarting)()
+		return s.up(ctx, s.hook(rep))
+	})
+}
+
+// change runs fn on a VM with its lock held, and returns the VM as it is then.
+func (m *Manager) change(ctx context.Context, ref string, fn func(*subject) error) (banger.VM, error) {
+	rec, err := m.c.Store.FindVM(ctx, ref)
+	if err != nil {
+		return banger.VM{}, err
+	}
+	unlock, err := m.locks.Lock(ctx, rec.ID)
+	if err != nil {
+		return banger.VM{}, err
+	}
+	defer unlock()
+	// Again, now that nobody else changes it: it may be gone.
+	if rec, err = m.c.Store.VM(ctx, rec.ID); err != nil {
+		return banger.VM{}, err
+	}
+	s, err := m.subject(ctx, rec)
+	if err != nil {
+		return banger.VM{}, err
+	}
+	if err := fn(s); err != nil {
+		return banger.VM{}, err
+	}
+	return m.view(s.rec), nil
+}
+
+// up is start, with what went wrong kept in the record.
+func (s *subject) up(ctx context.Context, hook steps.Hook) error {
+	err := s.start(ctx, hook)
+	if err == nil {
+		return nil
+	}
+	e := banger.AsError(err)
+	p := &banger.Problem{Message: e.Message, Remedy: e.Remedy}
+	if e.Code == banger.Canceled {
+		p = nil // the user's own doing is no problem of the VM's
+	}
+	return errors.Join(err, s.save(context.WithoutCancel(ctx), func(r *banger.Record) { r.Problem = p }))
+}
+
+// start brings the run list up; a failure takes it down again, and the VM is
+// stopped. What is left of an earlier run that nobody took down goes first.
+func (s *subject) start(ctx context.Context, hook steps.Hook) error {
+	if s.rec.Run != nil {
+		if err := s.down(ctx, hook, nil); err != nil {
+			return fmt.Errorf("clear what an earlier run left: %w", err)
+		}
+	}
+	now := s.m.c.Now()
+	err := s.save(ctx, func(r *banger.Record) {
+		r.Intent = banger.IntentRunning
+		r.Run = &banger.Run{Launch: random(8), StartedAt: now}
+		r.Problem = nil
+	})
+	if err != nil {
+		return err
+	}
+	err = steps.Up(ctx, s, hook, run()...)
+	if err == nil {
+		return nil
+	}
+	e := s.explain(ctx, err)
+	return errors.Join(e, s.settle(context.WithoutCancel(ctx), nil))
+}
+
+// down takes the run list down and records that it is; exit, if known, is how
+// the run ended.
+func (s *subject) down(ctx context.Context, hook steps.Hook, exit *banger.Exit) error {
+	if err := steps.Down(ctx, s, hook, run()...); err != nil {
+		return err
+	}
+	return s.settle(ctx, exit)
+}
+
+// settle records that nothing of a run is left. While a VMM could not be
+// ended its run stays recorded, for the next repair.
+func (s *subject) settle(ctx context.Context, exit *banger.Exit) error {
+	if _, err := s.process(ctx); !isGone(err) {
+		return err
+	}
+	if s.life != nil {
+		s.m.forget(s.rec.ID, s.life)
+		s.life = nil
+	}
+	return s.save(ctx, func(r *banger.Record) {
+		if r.Intent == banger.IntentRunning {
+			r.Intent = banger.IntentStopped
+		}
+		r.Run = nil
+		if exit != nil {
+			r.LastExit = exit
+		}
+	})
+}

@@ -1,0 +1,121 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"banger"
+	"banger/internal/network"
+	"banger/internal/steps"
+	"banger/internal/storage"
+	"banger/internal/vmm"
+)
+
+// A subject is one VM under change: what the steps work on. Its VM's lock is
+// held while it exists.
+type subject struct {
+	m    *Manager
+	rec  banger.Record
+	img  banger.Image
+	life *life // of the running VMM; nil until there is one
+
+	disk   string            // what the VMM opens, known once the disk is attached
+	format banger.DiskFormat // of disk
+}
+
+func (m *Manager) subject(ctx context.Context, rec banger.Record) (*subject, error) {
+	s := &subject{m: m, rec: rec, life: m.life(rec.ID)}
+	var err error
+	s.img, err = m.c.Store.Image(ctx, rec.ImageID)
+	if err != nil {
+		return nil, fmt.Errorf("image of %s: %w", rec.Spec.Name, err)
+	}
+	return s, nil
+}
+
+// save changes the record, in the store first.
+func (s *subject) save(ctx context.Context, change func(*banger.Record)) error {
+	rec, err := s.m.c.Store.UpdateVM(ctx, s.rec.ID, func(r *banger.Record) error { change(r); return nil })
+	if err == nil {
+		s.rec = rec
+	}
+	return err
+}
+
+func (s *subject) owner() *banger.Owner { return s.m.c.Owner(s.rec.Lease) }
+
+func (s *subject) storageDisk() storage.Disk {
+	return storage.Disk{VM: s.rec.ID, Dir: s.m.c.Paths.VMDir(s.rec.ID), Size: s.rec.Spec.Disk, Owner: s.owner()}
+}
+
+func (s *subject) nic() network.NIC {
+	return network.NIC{VM: s.rec.ID, MAC: s.rec.Lease.MAC, Addr: s.rec.Lease.Addr, Net: s.m.c.Subnet}
+}
+
+// backend is the one that the VM was made for.
+func (s *subject) backend() (vmm.Backend, error) {
+	for _, b := range s.m.c.Backends {
+		if b.Name() == s.rec.Spec.Backend {
+			return b, nil
+		}
+	}
+	return nil, banger.Errorf(banger.HostUnready, "this banger has no backend %q", s.rec.Spec.Backend)
+}
+
+// strategy is the way of making this VM's root disk.
+func (s *subject) strategy(ctx context.Context) (storage.Strategy, error) {
+	b, err := s.backend()
+	if err != nil {
+		return nil, err
+	}
+	caps, err := b.Probe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return storage.Choose(ctx, s.m.c.Paths.VMDir(s.rec.ID), caps.Formats, s.m.c.Disks...)
+}
+
+func (s *subject) attacher() (network.Attacher, error) {
+	for _, n := range s.m.c.Nets {
+		if n.Mode() == s.rec.Spec.Network {
+			return n, nil
+		}
+	}
+	return nil, banger.Errorf(banger.HostUnready, "network %s is not available", s.rec.Spec.Network).WithRemedy("banger vm set %s --network user", s.rec.Spec.Name)
+}
+
+// hook reports a list's progress, logs it, and lets tests in.
+func (s *subject) hook(rep Reporter) steps.Hook {
+	began := map[string]time.Time{}
+	return func(step string, at steps.Phase) error {
+		now := s.m.c.Now()
+		log := s.m.c.Log.With("vm", s.rec.ID, "name", s.rec.Spec.Name, "step", step)
+		switch at {
+		case steps.BeforeEnsure:
+			began[step] = now
+			rep.Step(step)
+		case steps.AfterEnsure:
+			rep.StepDone(step, now.Sub(began[step]))
+			log.Info("step done", "ms", now.Sub(began[step]).Milliseconds())
+		case steps.BeforeRelease:
+			log.Debug("release")
+		}
+		if s.m.c.Hook != nil {
+			return s.m.c.Hook(s.rec.ID, step, at)
+		}
+		return nil
+	}
+}
+
+// silent is a Reporter for changes that no user asked for.
+type silent struct{}
+
+func (silent) Step(string)                    {}
+func (silent) StepDone(string, time.Duration) {}
+func (silent) Progress(string, int64, int64)  {}
+func (silent) Message(string, ...any)         {}
+
+// isGone reports whether err says that there is no such VMM any more.
+func isGone(err error) bool { return errors.Is(err, vmm.ErrGone) }

@@ -41,6 +41,15 @@ func AuthorizedKey(pub ssh.PublicKey) string {
 	return strings.TrimSuffix(string(ssh.MarshalAuthorizedKey(pub)), "\n")
 }
 
+// PublicKey returns the public half of a private key in PEM, as NewKey made it.
+func PublicKey(private string) (ssh.PublicKey, error) {
+	signer, err := ssh.ParsePrivateKey([]byte(private))
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	return signer.PublicKey(), nil
+}
+
 // maxKeyFile bounds a private key's file, bytes.
 const maxKeyFile = 64 << 10
 

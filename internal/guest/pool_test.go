@@ -122,3 +122,17 @@ func TestLoadOrCreateKey(t *testing.T) {
 		t.Error("a file that holds no key was taken")
 	}
 }
+
+func TestPublicKey(t *testing.T) {
+	private, public, err := guest.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := guest.PublicKey(private)
+	if err != nil || guest.AuthorizedKey(got) != guest.AuthorizedKey(public) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if _, err := guest.PublicKey("no key"); err == nil {
+		t.Error("text that is no key was taken")
+	}
+}

@@ -3,6 +3,7 @@ package bundle
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 
 	"banger"
@@ -36,10 +37,7 @@ var masked = []string{
 	"dpkg-db-backup.timer",
 	"e2scrub_all.timer", "e2scrub_reap.service", // need LVM
 	"fstrim.timer",
-	"getty.target",             // the console is a log; root has no password to log in with
-	"systemd-networkd.service", // the guest program sets the address
-	"systemd-networkd.socket",
-	"systemd-networkd-wait-online.service",
+	"getty.target", // the console is a log; root has no password to log in with
 	"systemd-pstore.service",
 }
 
@@ -67,15 +65,25 @@ func (b *Builder) bootstrap(ctx context.Context, w *workspace, rep Reporter) err
 	}
 	args = append(append(args, suite, w.tree), b.sources(ctx)...)
 	env := append([]string{"TMPDIR=" + w.tmp, "BANGER_KERNEL_DIR=" + w.kernel}, b.Env...)
+	var complaints []string
 	_, err := b.Runner.Run(ctx, b.inside(host.Cmd{
 		Tool: "mmdebstrap", Args: args, Env: env, Dir: w.dir,
+		// Should this daemon be killed, the lock lasts as long as the tool.
+		Files: []*os.File{w.lock},
 		Stderr: func(line string) {
-			// mmdebstrap marks its own lines; the rest is the packages' chatter.
-			if text, ok := strings.CutPrefix(line, "I: "); ok && !strings.Contains(text, "-hook in shell") {
+			switch text, own := strings.CutPrefix(line, "I: "); {
+			case ctx.Err() != nil: // how it tidies up is not interesting
+			case own && !strings.Contains(text, "-hook in shell"):
 				rep.Message("%s", text)
+			case strings.HasPrefix(line, "E: ") || strings.HasPrefix(line, "Err:"):
+				complaints = append(complaints, line)
 			}
 		},
 	}))
+	if err != nil && len(complaints) > 0 && ctx.Err() == nil {
+		return banger.Errorf(banger.HostUnready, "install Debian packages: %s: %w", complaints[0], err).
+			WithRemedy("look whether this machine reaches its Debian mirror: sudo apt-get update")
+	}
 	if err != nil {
 		return fmt.Errorf("install Debian packages: %w", err)
 	}

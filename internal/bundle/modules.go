@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"banger/internal/initramfs"
 )
 
 // modulesImage makes the read-only image of all modules and their indexes.
@@ -41,5 +43,13 @@ func diskUsage(dir string) (int64, error) {
 
 // writeInitramfs packs the modules that the guest program loads.
 func writeInitramfs(w *workspace, k kernelPackage) error {
-	return os.WriteFile(filepath.Join(w.bundle, fileInitramfs), []byte("07070100000000000000000000000000000000000000010000000000000000000000000000000000000000000000000000000B00000000TRAILER!!!\x00\x00\x00\x00"), 0o644)
+	f, err := os.OpenFile(filepath.Join(w.bundle, fileInitramfs), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := initramfs.BaseFromTree(f, k.modules, k.release); err != nil {
+		return err
+	}
+	return f.Close()
 }

@@ -1,58 +1,118 @@
-// Package bundle_test builds a real runtime bundle out of Debian's packages.
+// Package bundle_test builds real runtime bundles out of Debian's packages.
 package bundle_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/user"
-	"strconv"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"banger"
 	"banger/internal/bundle"
 	"banger/internal/host"
 )
 
-type runner struct{}
-
-func (runner) Run(ctx context.Context, c host.Cmd) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, c.Tool, c.Args...)
-	cmd.Env = append(c.Env, "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin", "LC_ALL=C.UTF-8")
-	cmd.Dir = c.Dir
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	for s := bufio.NewScanner(bytes.NewReader(errs.Bytes())); c.Stderr != nil && s.Scan(); {
-		c.Stderr(s.Text())
-	}
-	if err != nil {
-		return out.Bytes(), fmt.Errorf("%s %q: %w\n%s", c.Tool, c.Args, err, errs.Bytes())
-	}
-	return out.Bytes(), nil
+// reporter logs what it hears and calls seen with each line of it.
+type reporter struct {
+	t    *testing.T
+	seen func(line string)
 }
 
-type reporter struct{ t *testing.T }
+func (r reporter) Step(string)                              {}
+func (r reporter) StepDone(name string, took time.Duration) { r.say(name + ": " + took.String()) }
+func (r reporter) Progress(string, int64, int64)            {}
+func (r reporter) Message(format string, a ...any) {
+	r.say(strings.TrimSpace(fmt.Sprintf(format, a...)))
+}
 
-func (r reporter) Step(n string)                        {}
-func (r reporter) StepDone(n string, d time.Duration)   { r.t.Logf("%s: %v", n, d) }
-func (r reporter) Progress(s string, done, total int64) {}
-func (r reporter) Message(f string, a ...any)           { r.t.Logf(f, a...) }
-
-func TestBuild(t *testing.T) {
-	if os.Getenv("BANGER_E2E") != "1" {
-		t.Skip("builds a whole bundle from Debian's packages: set BANGER_E2E=1")
+func (r reporter) say(line string) {
+	r.t.Log(line)
+	if r.seen != nil {
+		r.seen(line)
 	}
-	u, _ := user.Current()
-	uid, _ := strconv.Atoi(u.Uid)
-	b := bundle.Builder{Runner: runner{}, Version: "test", UID: uid, User: u.Username, SubUIDFile: "/etc/subuid", SubGIDFile: "/etc/subgid", Now: time.Now}
-	out := os.Getenv("BANGER_BUNDLE_OUT")
-	made, err := b.Build(t.Context(), out, reporter{t})
+}
+
+// newBuilder returns one for this machine, or skips the test.
+func newBuilder(t *testing.T) *bundle.Builder {
+	t.Helper()
+	if os.Getenv("BANGER_E2E") != "1" {
+		t.Skip("builds whole bundles from Debian's packages, half a minute each: set BANGER_E2E=1")
+	}
+	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%+v", made)
+	return &bundle.Builder{
+		Runner: host.New(os.Getenv("PATH")), Version: "test", UID: os.Getuid(), User: me.Username,
+		SubUIDFile: "/etc/subuid", SubGIDFile: "/etc/subgid", Now: time.Now,
+	}
+}
+
+func TestBuild(t *testing.T) {
+	b := newBuilder(t)
+	out := filepath.Join(t.TempDir(), "runtime")
+	made, err := b.Build(t.Context(), out, reporter{t: t})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bundle.Verify(t.Context(), made, reporter{t: t}); err != nil {
+		t.Error(err)
+	}
+	for _, a := range made.Artifacts {
+		st, err := os.Lstat(filepath.Join(out, a.File))
+		if err != nil || st.Mode() != 0o444 {
+			t.Errorf("%s: %v, %v", a.File, st.Mode(), err)
+		}
+		if a.Release == "" || len(a.Provenance.Packages) == 0 {
+			t.Errorf("%s: release %q, %d packages", a.File, a.Release, len(a.Provenance.Packages))
+		}
+	}
+	only(t, filepath.Dir(out), "runtime")
+}
+
+// A build that is cancelled leaves what was there, and nothing else: no
+// directory, whoever owns it, and no mount.
+func TestCancelledBuild(t *testing.T) {
+	for _, at := range []string{"extracting archives...", "installing remaining packages inside the chroot..."} {
+		t.Run(strings.Fields(at)[0], func(t *testing.T) {
+			b := newBuilder(t)
+			dir := t.TempDir()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			_, err := b.Build(ctx, filepath.Join(dir, "runtime"), reporter{t: t, seen: func(line string) {
+				if line == at {
+					cancel()
+				}
+			}})
+			if !errors.Is(err, context.Canceled) || banger.CodeOf(err) != banger.Canceled {
+				t.Errorf("error %v", err)
+			}
+			only(t, dir)
+			mounts, err := os.ReadFile("/proc/self/mounts")
+			if err != nil || strings.Contains(string(mounts), dir) {
+				t.Errorf("mounts left below %s: %v", dir, err)
+			}
+		})
+	}
+}
+
+// only fails the test unless dir holds the names and nothing else.
+func only(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if strings.Join(got, " ") != strings.Join(names, " ") {
+		t.Errorf("%s holds %q, want %q", dir, got, names)
+	}
 }

@@ -54,27 +54,26 @@ func unknownVerb(cmd *cobra.Command, verb string) error {
 }
 
 // similarVerbs are the commands that verb was probably meant to be: the nearest
-// ones at cmd and below, since a noun is easily left out.
+// ones of cmd, else of its nouns, since a noun is easily left out.
 func similarVerbs(cmd *cobra.Command, verb string) []string {
-	best, like := 3, []string(nil)
-	var visit func(*cobra.Command)
-	visit = func(c *cobra.Command) {
-		for _, sub := range c.Commands() {
-			if !sub.IsAvailableCommand() {
-				continue
-			}
-			for _, name := range append([]string{sub.Name()}, sub.Aliases...) {
-				switch d := likeness(verb, name); {
-				case d < best:
-					best, like = d, []string{sub.CommandPath()}
-				case d == best && best < 3:
-					like = append(like, sub.CommandPath())
-				}
-			}
-			visit(sub)
+	like, best := []string(nil), far
+	for _, c := range cmd.Commands() {
+		if !c.IsAvailableCommand() {
+			continue
+		}
+		switch d := likeness(verb, c.Name()); {
+		case d < best:
+			best, like = d, []string{c.CommandPath()}
+		case d == best && d < far:
+			like = append(like, c.CommandPath())
 		}
 	}
-	visit(cmd)
+	if like != nil {
+		return like
+	}
+	for _, c := range cmd.Commands() {
+		like = append(like, similarVerbs(c, verb)...)
+	}
 	return like
 }
 
@@ -105,7 +104,7 @@ func withHelp(cmd *cobra.Command, err error) error {
 // similarFlag is the flag of cmd that name was probably meant to be, "" if
 // there is none.
 func similarFlag(cmd *cobra.Command, name string) string {
-	best, distance := "", 3
+	best, distance := "", far
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if f.Hidden {
 			return
@@ -118,15 +117,18 @@ func similarFlag(cmd *cobra.Command, name string) string {
 	return best
 }
 
+// far is the likeness of words that have nothing to do with each other.
+const far = 3
+
 // likeness is how far what was typed is from word: 0 the same, 1 its beginning
-// or a letter off; 3 and more mean another one.
+// or a letter off, far and more another one.
 func likeness(typed, word string) int {
 	d := edits(typed, word)
 	if len(typed) > 1 && strings.HasPrefix(word, typed) || strings.HasPrefix(typed, word) {
 		d = min(d, 1)
 	}
 	if d >= len(typed) { // nothing of it is left
-		return 3
+		return far
 	}
 	return d
 }

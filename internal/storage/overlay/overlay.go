@@ -5,12 +5,14 @@ package overlay
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -21,9 +23,11 @@ import (
 
 const (
 	fileName = "disk.qcow2"
-	// tempName is the file while it is made: one that a killed Create left is
-	// known by it.
-	tempName = "disk.qcow2.tmp"
+	// tempPrefix begins the file's name while it is made; one that a killed
+	// Create left is known by it. The rest is random: a qemu-img whose daemon
+	// was killed runs on for some milliseconds, and would otherwise write into
+	// the next one's file.
+	tempPrefix = "disk.qcow2.tmp-"
 )
 
 // A Strategy makes disks with qemu-img. Make one with New.
@@ -67,10 +71,10 @@ func (s *Strategy) Create(ctx context.Context, base storage.Base, d storage.Disk
 	if d.Size < base.Size {
 		return banger.Errorf(banger.Invalid, "a disk of %s is smaller than its image (%s)", banger.FormatSize(d.Size), banger.FormatSize(base.Size))
 	}
-	temp := filepath.Join(d.Dir, tempName)
-	if err := remove(temp); err != nil {
+	if err := sweep(d.Dir); err != nil {
 		return fmt.Errorf("create root disk: %w", err)
 	}
+	temp := filepath.Join(d.Dir, tempPrefix+rand.Text())
 	err := s.qemuImg(ctx, d, "create", "-q", "-f", "qcow2", "-b", base.Path, "-F", "raw", temp, strconv.FormatInt(d.Size, 10))
 	if err == nil {
 		err = settle(temp, d)
@@ -130,7 +134,7 @@ func (s *Strategy) Grow(ctx context.Context, _ storage.Base, d storage.Disk, byt
 
 // Remove deletes the file, and what a killed Create left of one.
 func (s *Strategy) Remove(_ context.Context, d storage.Disk) error {
-	if err := errors.Join(remove(path(d)), remove(filepath.Join(d.Dir, tempName))); err != nil {
+	if err := errors.Join(remove(path(d)), sweep(d.Dir)); err != nil {
 		return fmt.Errorf("remove root disk: %w", err)
 	}
 	return nil
@@ -174,6 +178,20 @@ func full(dir string, err error) error {
 		return err
 	}
 	return banger.Errorf(banger.HostUnready, "%s is full: %w", dir, err).WithRemedy("make room: df -h %s", dir)
+}
+
+// sweep removes what killed Creates left in dir.
+func sweep(dir string) error {
+	ents, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range ents {
+		if strings.HasPrefix(e.Name(), tempPrefix) {
+			err = errors.Join(err, remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 func remove(name string) error {

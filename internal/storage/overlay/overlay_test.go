@@ -48,7 +48,7 @@ func TestConformance(t *testing.T) {
 // written.
 func halfway(t *testing.T, d storage.Disk) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(d.Dir, "disk.qcow2.tmp"), append([]byte("QFI\xfb"), make([]byte, 4092)...), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(d.Dir, "disk.qcow2.tmp-ABC"), append([]byte("QFI\xfb"), make([]byte, 4092)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,0 +1,4 @@
+package version
+
+// Stamped is stamped.
+var Stamped = stamped

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
@@ -100,7 +101,12 @@ func parseStatus(body []byte, err error) (guestapi.Status, error) {
 		return s, fmt.Errorf("guest's status has %d bytes, limit %d", len(body), maxStatus)
 	}
 	if err := json.Unmarshal(body, &s); err != nil {
-		return guestapi.Status{}, fmt.Errorf("decode guest's status: %w", err)
+		return guestapi.Status{}, fmt.Errorf("decode guest's status: %w", foreign(err))
+	}
+	for _, word := range []string{s.Launch, s.System} {
+		if strings.ContainsFunc(word, func(r rune) bool { return !strconv.IsPrint(r) }) {
+			return guestapi.Status{}, fmt.Errorf("guest's status says %q", word)
+		}
 	}
 	return s, nil
 }
@@ -125,7 +131,7 @@ func (c *Conn) request(ctx context.Context, name string, payload []byte) (bool, 
 	case r := <-ch:
 		switch {
 		case r.err != nil:
-			return false, nil, fmt.Errorf("%s: %w: %w", name, ErrLost, r.err)
+			return false, nil, fmt.Errorf("%s: %w: %w", name, ErrLost, foreign(r.err))
 		case !r.ok:
 			return false, nil, fmt.Errorf("%s: guest program refused", name)
 		}
@@ -138,7 +144,7 @@ func (c *Conn) request(ctx context.Context, name string, payload []byte) (bool, 
 func (c *Conn) OpenDirect(ctx context.Context, host string, port int) (net.Conn, error) {
 	conn, err := c.client.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
-		return nil, fmt.Errorf("connect to port %d in guest: %w", port, err)
+		return nil, fmt.Errorf("connect to port %d in guest: %w", port, foreign(err))
 	}
 	return &directConn{Conn: conn, release: sync.OnceFunc(c.alive.use())}, nil
 }

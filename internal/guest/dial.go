@@ -69,9 +69,9 @@ func handshake(conn net.Conn, cfg Config) (*ssh.Client, error) {
 	case wrongKey:
 		return nil, ErrHostKey
 	case authBegan && !broken(err): // x/crypto has only text for this
-		return nil, fmt.Errorf("%w: %w", ErrAuth, err)
+		return nil, fmt.Errorf("%w: %w", ErrAuth, foreign(err))
 	}
-	return nil, err
+	return nil, foreign(err)
 }
 
 // broken reports whether err is of the network, not of the protocol on it.

@@ -118,7 +118,7 @@ func ask(ch ssh.Channel, name string, payload []byte) error {
 	ok, err := ch.SendRequest(name, true, payload)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrLost, err)
+		return fmt.Errorf("%w: %w", ErrLost, foreign(err))
 	case !ok:
 		return fmt.Errorf("%w: %s", errRefused, name)
 	}

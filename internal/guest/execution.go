@@ -30,7 +30,7 @@ func (e *execution) run(ctx context.Context, cmd guestapi.Exec, fail context.Can
 	if refused := (*ssh.OpenChannelError)(nil); errors.As(err, &refused) {
 		return fmt.Errorf("%w: another session: %s", errRefused, refused.Reason)
 	} else if err != nil {
-		return fmt.Errorf("%w: %w", ErrLost, err)
+		return fmt.Errorf("%w: %w", ErrLost, foreign(err))
 	}
 	defer ch.Close()
 	defer context.AfterFunc(ctx, func() { ch.Close() })()
@@ -73,8 +73,10 @@ func parseExit(name string, payload []byte) (exit Exit, ok bool) {
 	switch name {
 	case "exit-status":
 		var m struct{ Code uint32 }
-		err := ssh.Unmarshal(payload, &m)
-		return Exit{Code: int(m.Code)}, err == nil
+		if err := ssh.Unmarshal(payload, &m); err != nil {
+			return Exit{}, false
+		}
+		return Exit{Code: int(m.Code)}, true
 	case "exit-signal":
 		var m struct {
 			Signal        string

@@ -1,0 +1,7 @@
+package guest
+
+var (
+	ParseExit   = parseExit
+	ParseStatus = parseStatus
+	Foreign     = foreign
+)

@@ -81,7 +81,10 @@ func lockDir(dir string) (*os.File, error) {
 		}
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			f.Close()
-			return nil, banger.Errorf(banger.Busy, "another bundle is being built in %s: %w", dir, err).WithRemedy("wait until it has ended")
+			if !errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, fmt.Errorf("lock build directory: %w", err)
+			}
+			return nil, banger.Errorf(banger.Busy, "another build is under way in %s", dir).WithRemedy("wait until it has ended")
 		}
 		// What was locked may have been removed between open and lock.
 		held, err1 := f.Stat()
@@ -93,7 +96,7 @@ func lockDir(dir string) (*os.File, error) {
 	}
 }
 
-// close removes the workspace, with what is left in it, and ends the lock.
+// closeWorkspace removes the workspace, with what is left in it, and ends the lock.
 func (b *Builder) closeWorkspace(ctx context.Context, w *workspace) error {
 	defer w.lock.Close()
 	return b.removeAll(ctx, w.dir)

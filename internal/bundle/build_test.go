@@ -1,0 +1,194 @@
+package bundle_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"banger"
+	"banger/internal/bundle"
+)
+
+func TestBuild(t *testing.T) {
+	b, _, out := builder(t)
+	for range 2 { // the second replaces the first
+		made, err := b.Build(t.Context(), out, silent{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := bundle.Verify(t.Context(), made, silent{}); err != nil {
+			t.Error(err)
+		}
+		img := bundle.Default(made, banger.KindImage)
+		if img.OS != "Debian GNU/Linux 12 (bookworm)" || img.Release != release || img.Provenance.Packages["systemd"] != "252.1" {
+			t.Errorf("image %+v", img)
+		}
+		only(t, filepath.Dir(out), "runtime")
+		only(t, out, "bundle.json", "debian-12.ext4", "initramfs.img", "modules.ext4", "vmlinuz")
+	}
+}
+
+func TestTreeIsNobodysMachine(t *testing.T) {
+	b, p, out := builder(t)
+	seen := false
+	p.hook = func(tool string, args []string) {
+		i := slices.Index(args, "-d")
+		if tool != "mke2fs" || i < 0 || !strings.HasSuffix(args[i+1], "/tree") {
+			return
+		}
+		seen = true
+		tree := args[i+1]
+		for name, want := range map[string]string{"etc/hostname": "debian\n", "etc/machine-id": "", "etc/default/locale": "LANG=C.UTF-8\n"} {
+			if got, err := os.ReadFile(filepath.Join(tree, name)); err != nil || string(got) != want {
+				t.Errorf("%s: %q, %v", name, got, err)
+			}
+		}
+		for _, name := range []string{"etc/ssh/ssh_host_rsa_key", "etc/resolv.conf"} {
+			if _, err := os.Lstat(filepath.Join(tree, name)); err == nil {
+				t.Errorf("%s is in the image", name)
+			}
+		}
+		if to, err := os.Readlink(filepath.Join(tree, "etc/systemd/system/getty.target")); to != "/dev/null" {
+			t.Errorf("getty.target: %q, %v", to, err)
+		}
+	}
+	if _, err := b.Build(t.Context(), out, silent{}); err != nil || !seen {
+		t.Errorf("image made: %v, %v", seen, err)
+	}
+}
+
+func TestBuildThatFailsLeavesWhatWas(t *testing.T) {
+	for _, tool := range []string{"mmdebstrap", "dpkg-deb", "chroot", "dpkg-query", "mke2fs"} {
+		t.Run(tool, func(t *testing.T) {
+			b, p, out := builder(t)
+			old, err := b.Build(t.Context(), out, silent{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			broken := errors.New("broken")
+			p.hook = func(run string, args []string) {
+				if run == tool && !slices.Contains(args, "--version") && !slices.Contains(args, "-V") {
+					p.fail[tool] = broken
+				}
+			}
+			if _, err := b.Build(t.Context(), out, silent{}); !errors.Is(err, broken) {
+				t.Errorf("error %v", err)
+			}
+			only(t, filepath.Dir(out), "runtime")
+			if err := bundle.Verify(t.Context(), old, silent{}); err != nil {
+				t.Errorf("the old bundle: %v", err)
+			}
+		})
+	}
+}
+
+func TestCancelledBuildLeavesNothing(t *testing.T) {
+	b, p, out := builder(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	p.hook = func(tool string, _ []string) {
+		if tool == "chroot" {
+			cancel()
+		}
+	}
+	_, err := b.Build(ctx, out, silent{})
+	wantCode(t, err, banger.Canceled)
+	only(t, filepath.Dir(out))
+}
+
+func TestBuildAfterAKilledOne(t *testing.T) {
+	b, _, out := builder(t)
+	left := filepath.Join(filepath.Dir(out), ".runtime.new/tree/etc")
+	if err := os.MkdirAll(left, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(left, "passwd"), "")
+	if _, err := b.Build(t.Context(), out, silent{}); err != nil {
+		t.Fatal(err)
+	}
+	only(t, filepath.Dir(out), "runtime")
+}
+
+func TestTwoBuildsAtOnce(t *testing.T) {
+	b, p, out := builder(t)
+	p.hook = func(tool string, _ []string) {
+		if tool != "chroot" {
+			return
+		}
+		other, _, _ := builder(t)
+		_, err := other.Build(t.Context(), out, silent{})
+		wantCode(t, err, banger.Busy, filepath.Dir(out))
+	}
+	if _, err := b.Build(t.Context(), out, silent{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBuildReplacesOnlyBundles(t *testing.T) {
+	b, p, out := builder(t)
+	write(t, out, "a file")
+	_, err := b.Build(t.Context(), out, silent{})
+	wantCode(t, err, banger.Exists, out, "--output")
+	_, err = b.Build(t.Context(), filepath.Dir(out), silent{})
+	wantCode(t, err, banger.Exists)
+	_, err = b.Build(t.Context(), "runtime", silent{})
+	wantCode(t, err, banger.Invalid, "not absolute")
+	if len(p.runs) != 0 {
+		t.Errorf("ran %q", p.runs)
+	}
+}
+
+func TestHostUnready(t *testing.T) {
+	b, p, out := builder(t)
+	for _, tool := range []string{"mmdebstrap", "newuidmap", "mke2fs"} {
+		p.fail = map[string]error{tool: banger.Errorf(banger.HostUnready, "%s is not installed", tool)}
+		_, err := b.Build(t.Context(), out, silent{})
+		wantCode(t, err, banger.HostUnready, tool)
+	}
+	b.User = "al"
+	_, err := b.Build(t.Context(), out, silent{})
+	wantCode(t, err, banger.HostUnready, "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 al")
+	b.UID, p.fail = 0, nil // root needs no range
+	if _, err := b.Build(t.Context(), out, silent{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGrants(t *testing.T) {
+	for line, want := range map[string]bool{
+		"jo:100000:65536":   true,
+		"1000:100000:65536": true,
+		"jo:100000:1000":    false,
+		"joe:100000:65536":  false,
+		"jo:100000":         false,
+		"jo:1:-1":           false,
+		"":                  false,
+	} {
+		if got := bundle.Grants(line, "jo", 1000); got != want {
+			t.Errorf("%q: %v", line, got)
+		}
+	}
+}
+
+func TestVerify(t *testing.T) {
+	b, _, out := builder(t)
+	made, err := b.Build(t.Context(), out, silent{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(out, "modules.ext4")
+	for _, spoil := range []func() error{
+		func() error { return errors.Join(os.Chmod(name, 0o644), os.WriteFile(name, []byte("file systen"), 0)) },
+		func() error { return os.Truncate(name, 3) },
+		func() error { return os.Remove(name) },
+	} {
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, bundle.Verify(t.Context(), made, silent{}), banger.Invalid, name, "banger bundle build --output "+out)
+	}
+}
+

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"banger"
@@ -158,13 +160,19 @@ func (l *Launcher) Stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.StopDaemon(ctx, api.StopDaemonRequest{}); err != nil && !errors.Is(err, client.ErrNoDaemon) {
+	if err := c.StopDaemon(ctx, api.StopDaemonRequest{}); err != nil && !hungUp(err) {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, l.Patience, banger.Errorf(banger.TimedOut,
 		"bangerd (process %d) has not ended within %v", lock.PID, l.Patience).WithRemedy("kill %d", lock.PID).WithLog(l.Layout.DaemonLog()))
 	defer cancel()
 	return l.gone(ctx, lock)
+}
+
+// hungUp says that a daemon was not there any more for its answer: it ended.
+func hungUp(err error) bool {
+	return errors.Is(err, client.ErrNoDaemon) || errors.Is(err, io.EOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // gone waits until the daemon of lock does not hold it any more.

@@ -2,7 +2,6 @@ package launch
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,7 +57,7 @@ func (l *Launcher) replace(ctx context.Context, lock api.LockFile) (again bool, 
 	}
 	err = client.New(lock.Socket).StopDaemon(ctx, api.StopDaemonRequest{Replace: true})
 	switch {
-	case err == nil, errors.Is(err, client.ErrNoDaemon):
+	case err == nil, hungUp(err):
 		return true, l.gone(ctx, lock)
 	case banger.CodeOf(err) == banger.Busy && lock.API == api.Version:
 		l.IO.Note("using the bangerd that runs (build %s) until it is idle: %v", lock.Build, err)

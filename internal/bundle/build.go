@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"banger"
@@ -37,7 +35,7 @@ func (b *Builder) Build(ctx context.Context, output string, rep Reporter) (made 
 	if err := replaceable(output); err != nil {
 		return banger.Bundle{}, err
 	}
-	tool, err := b.preflight(ctx)
+	tool, err := b.preflight(ctx, output)
 	if err != nil {
 		return banger.Bundle{}, err
 	}
@@ -130,50 +128,6 @@ func seal(ctx context.Context, w *workspace, a *banger.BundleArtifact, rep Repor
 		a.Size, a.SHA256, err = digest(ctx, name, func(done, total int64) { rep.Progress("hash "+a.File, done, total) })
 		return err
 	})
-}
-
-// preflight looks for all that the build will need, before it begins, and
-// returns the tool's name and version.
-func (b *Builder) preflight(ctx context.Context) (tool string, err error) {
-	if err := b.checkSubIDs(); err != nil {
-		return "", err
-	}
-	need := []host.Cmd{
-		{Tool: "unshare", Args: []string{"--version"}},
-		{Tool: "mke2fs", Args: []string{"-V"}},
-		{Tool: "dpkg-deb", Args: []string{"--version"}},
-		{Tool: "mmdebstrap", Args: []string{"--version"}},
-	}
-	var out []byte
-	for _, c := range need {
-		if out, err = b.Runner.Run(ctx, c); err != nil {
-			return "", err
-		}
-	}
-	if b.UID != 0 {
-		// It takes no harmless argument: that it ran and complained is enough.
-		_, err := b.Runner.Run(ctx, host.Cmd{Tool: "newuidmap"})
-		if e := (*banger.Error)(nil); errors.As(err, &e) && e.Code == banger.HostUnready {
-			return "", err
-		}
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
-// replaceable refuses an output that is there and is neither empty nor a
-// bundle: the build would remove it.
-func replaceable(output string) error {
-	entries, err := os.ReadDir(output)
-	if errors.Is(err, fs.ErrNotExist) || (err == nil && len(entries) == 0) {
-		return nil
-	}
-	if err != nil {
-		return banger.Errorf(banger.Exists, "output %s: %w", output, err).WithRemedy("name another directory with --output")
-	}
-	if _, err := os.Lstat(filepath.Join(output, banger.BundleManifest)); err != nil {
-		return banger.Errorf(banger.Exists, "%s is there and is no bundle", output).WithRemedy("name another directory with --output")
-	}
-	return nil
 }
 
 func writeSynced(name string, text []byte) error {

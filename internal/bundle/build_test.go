@@ -11,6 +11,7 @@ import (
 
 	"banger"
 	"banger/internal/bundle"
+	"banger/internal/host"
 )
 
 func TestBuild(t *testing.T) {
@@ -148,13 +149,28 @@ func TestHostUnready(t *testing.T) {
 		_, err := b.Build(t.Context(), out, silent{})
 		wantCode(t, err, banger.HostUnready, tool)
 	}
-	b.User = "al"
+	p.fail, b.User = map[string]error{}, "al"
 	_, err := b.Build(t.Context(), out, silent{})
 	wantCode(t, err, banger.HostUnready, "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 al")
-	b.UID, p.fail = 0, nil // root needs no range
+	b.UID = 0 // root needs no range
 	if _, err := b.Build(t.Context(), out, silent{}); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestNoNamespaces(t *testing.T) {
+	b, p, out := builder(t)
+	runs := 0
+	p.hook = func(tool string, _ []string) {
+		if tool == "mmdebstrap" {
+			if runs++; runs == 2 { // the first looks for it only
+				p.fail[tool] = &host.ExitError{Argv: []string{"unshare"}, Code: 1, Stderr: "unshare failed: Operation not permitted"}
+			}
+		}
+	}
+	_, err := b.Build(t.Context(), out, silent{})
+	wantCode(t, err, banger.HostUnready, "Operation not permitted", "sysctl user.max_user_namespaces")
+	only(t, filepath.Dir(out))
 }
 
 func TestGrants(t *testing.T) {
@@ -191,4 +207,3 @@ func TestVerify(t *testing.T) {
 		wantCode(t, bundle.Verify(t.Context(), made, silent{}), banger.Invalid, name, "banger bundle build --output "+out)
 	}
 }
-

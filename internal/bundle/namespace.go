@@ -59,9 +59,6 @@ func (b *Builder) removeAll(ctx context.Context, dir string) error {
 // checkSubIDs reports whether the user owns enough subordinate ids: newuidmap
 // and newgidmap grant what these files say and nothing else.
 func (b *Builder) checkSubIDs() error {
-	if b.UID == 0 {
-		return nil
-	}
 	for _, name := range []string{b.SubUIDFile, b.SubGIDFile} {
 		f, err := os.Open(name)
 		if err == nil {

@@ -70,7 +70,8 @@ func (b *Builder) fill(ctx context.Context, w *workspace) error {
 func lockDir(dir string) (*os.File, error) {
 	for {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("make build directory: %w", err)
+			return nil, banger.Errorf(banger.HostUnready, "make build directory: %w", err).
+				WithRemedy("name a directory that you can write with --output")
 		}
 		f, err := os.Open(dir)
 		if errors.Is(err, fs.ErrNotExist) {

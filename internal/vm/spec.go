@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -129,7 +130,7 @@ func (m *Manager) resolve(c Create) (banger.Spec, error) {
 		return s, err
 	}
 	var err error
-	s.Network, err = m.network(orElse(c.Network, orElse(&m.c.Network, "")))
+	s.Network, err = m.network(orElse(c.Network, cmp.Or(m.c.Network, string(banger.NetworkAuto))))
 	return s, err
 }
 

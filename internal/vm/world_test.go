@@ -1,0 +1,305 @@
+package vm_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"banger"
+	"banger/internal/guest"
+	"banger/internal/guestapi"
+	"banger/internal/layout"
+	"banger/internal/network"
+	"banger/internal/network/addr"
+	"banger/internal/steps"
+	"banger/internal/storage"
+	"banger/internal/store"
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A world is a pretend host: what a VM needs is a line in it. Records and
+// directories are real, and part of what it prints.
+type world struct {
+	t      *testing.T
+	layout layout.Layout
+	store  *store.Store
+
+	mu    sync.Mutex
+	lines map[string]bool
+	procs map[string]*process // by launch ID
+	mute  bool                // guests do not answer
+	early bool                // VMMs end at once
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	dir := t.TempDir()
+	w := &world{t: t, lines: map[string]bool{}, procs: map[string]*process{}}
+	w.layout = layout.Layout{State: filepath.Join(dir, "s"), Run: filepath.Join(dir, "r")}
+	if err := w.layout.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{"guest", "initramfs"} {
+		if err := os.WriteFile(filepath.Join(dir, f), []byte(f), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if w.store, err = store.Open(t.Context(), w.layout.DB()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.store.Close() })
+	img := banger.Image{ID: "0123456789ab", Name: "debian", Default: true, Rootfs: banger.Artifact{Digest: digest(1), Size: 1 << 30},
+		Kernel: banger.Artifact{Digest: digest(2)}, Initramfs: banger.Artifact{Digest: digest(3)}, Modules: banger.Artifact{Digest: digest(4)}}
+	if err := w.store.PutImage(t.Context(), img); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func digest(n int) banger.Digest { return banger.Digest(fmt.Sprintf("sha256:%064x", n)) }
+
+// manager is a daemon in this world; an earlier one may have been killed.
+func (w *world) manager(hook func(banger.VMID, string, steps.Phase) error) *vm.Manager {
+	dir := filepath.Dir(w.layout.State)
+	subnet := network.SubnetOf(netip.MustParsePrefix("10.9.0.0/20"))
+	m := vm.New(vm.Config{
+		Store: w.store, Images: images{w}, Backends: []vmm.Backend{backend{w}}, Disks: []storage.Strategy{disks{w}},
+		Nets: []network.Attacher{nets{w}}, Paths: w.layout, Guests: guests{w},
+		Limits:   vm.Limits{CPUs: 2, Memory: 1 << 30, Disk: 4 << 30, HostMemory: func() (int64, error) { return 8 << 30, nil }},
+		Timeouts: vm.Timeouts{Ready: 10 * time.Second, Stop: 10 * time.Second}, Subnet: subnet,
+		Lease: func(id banger.VMID, taken []banger.Lease) (banger.Lease, error) {
+			return addr.Lease("ab12", subnet, id, taken)
+		},
+		Owner: func(banger.Lease) *banger.Owner { return nil },
+		Guest: filepath.Join(dir, "guest"), Now: time.Now, Log: slog.New(slog.DiscardHandler), Hook: hook,
+	})
+	w.t.Cleanup(m.Close)
+	return m
+}
+
+func (w *world) set(line string)   { w.mu.Lock(); defer w.mu.Unlock(); w.lines[line] = true }
+func (w *world) unset(line string) { w.mu.Lock(); defer w.mu.Unlock(); delete(w.lines, line) }
+
+// String prints the world: pretend things, records, directories.
+func (w *world) String() string {
+	var all []string
+	w.mu.Lock()
+	for l := range w.lines {
+		all = append(all, l)
+	}
+	w.mu.Unlock()
+	recs, err := w.store.VMs(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, r := range recs {
+		all = append(all, fmt.Sprintf("record %s %s run=%v", r.Spec.Name, r.Intent, r.Run != nil))
+	}
+	for _, dir := range []string{w.layout.VMs(), w.layout.RunVMs()} {
+		filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+			if err == nil && p != dir {
+				rel, _ := filepath.Rel(filepath.Dir(w.layout.State), p)
+				all = append(all, "path "+rel)
+			}
+			return nil
+		})
+	}
+	sort.Strings(all)
+	return strings.Join(all, "\n")
+}
+
+type images struct{ w *world }
+
+func (i images) Resolve(ctx context.Context, name, _ string, _ vm.Reporter) (banger.Image, error) {
+	if name == "" {
+		return i.w.store.DefaultImage(ctx)
+	}
+	return i.w.store.Image(ctx, name)
+}
+
+func (i images) Files(context.Context, banger.Image) (vm.Files, error) {
+	return vm.Files{Initramfs: filepath.Join(filepath.Dir(i.w.layout.State), "initramfs")}, nil
+}
+
+type disks struct{ w *world }
+
+func (disks) Name() string                        { return "pretend" }
+func (disks) Format() banger.DiskFormat           { return banger.FormatQCOW2 }
+func (disks) Probe(context.Context, string) error { return nil }
+func (s disks) Create(_ context.Context, _ storage.Base, d storage.Disk) error {
+	s.w.set("disk " + string(d.VM))
+	return nil
+}
+func (s disks) Attach(_ context.Context, _ storage.Base, d storage.Disk) (string, error) {
+	s.w.set("attached " + string(d.VM))
+	return "/disk", nil
+}
+func (s disks) Detach(_ context.Context, d storage.Disk) error {
+	s.w.unset("attached " + string(d.VM))
+	return nil
+}
+func (s disks) Grow(context.Context, storage.Base, storage.Disk, int64) error { return nil }
+func (s disks) Remove(_ context.Context, d storage.Disk) error {
+	s.w.unset("disk " + string(d.VM))
+	return nil
+}
+
+type nets struct{ w *world }
+
+func (nets) Mode() banger.NetworkMode { return banger.NetworkUser }
+func (n nets) Attach(_ context.Context, c network.NIC, _ *banger.Endpoint) (banger.Endpoint, error) {
+	n.w.set("network " + string(c.VM))
+	return banger.Endpoint{User: &banger.UserNet{}, SSH: netip.MustParseAddrPort("127.0.0.1:1")}, nil
+}
+func (n nets) Detach(_ context.Context, c network.NIC) error {
+	n.w.unset("network " + string(c.VM))
+	return nil
+}
+
+type backend struct{ w *world }
+
+func (backend) Name() string { return "pretend" }
+func (backend) Probe(context.Context) (vmm.Caps, error) {
+	return vmm.Caps{Formats: []banger.DiskFormat{banger.FormatQCOW2}, Accelerator: "tcg", Why: "pretend"}, nil
+}
+
+func (b backend) Start(_ context.Context, m vmm.Machine, launched func(banger.Handle) error) (vmm.Process, error) {
+	p := &process{w: b.w, launch: m.Launch, gone: make(chan struct{})}
+	b.w.mu.Lock()
+	b.w.procs[m.Launch] = p
+	b.w.mu.Unlock()
+	b.w.set("vmm of " + string(m.VM))
+	p.line = "vmm of " + string(m.VM)
+	if err := launched(p.Handle()); err != nil {
+		return nil, errors.Join(err, p.Kill(context.Background()))
+	}
+	if b.w.early {
+		os.WriteFile(m.SerialLog, []byte("Kernel panic \x1b[31m\n"), 0o600)
+		p.end(banger.Exit{Cause: banger.ExitUnknown})
+	}
+	return p, nil
+}
+
+func (b backend) Adopt(_ context.Context, h banger.Handle) (vmm.Process, error) {
+	b.w.mu.Lock()
+	defer b.w.mu.Unlock()
+	if p := b.w.procs[h.Launch]; p != nil && !p.over() {
+		return p, nil
+	}
+	return nil, vmm.ErrGone
+}
+
+type process struct {
+	w            *world
+	launch, line string
+	once         sync.Once
+	gone         chan struct{}
+	exit         banger.Exit
+}
+
+func (p *process) over() bool { return slices.Contains([]bool{closed(p.gone)}, true) }
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func (p *process) end(e banger.Exit) {
+	p.once.Do(func() {
+		p.exit = e
+		p.w.unset(p.line)
+		close(p.gone)
+	})
+}
+func (p *process) Handle() banger.Handle {
+	return banger.Handle{Backend: "pretend", Launch: p.launch, PID: 1}
+}
+func (p *process) Shutdown(context.Context) error {
+	p.end(banger.Exit{Cause: banger.ExitGuest})
+	return nil
+}
+func (p *process) Kill(context.Context) error {
+	p.end(banger.Exit{Cause: banger.ExitKilled})
+	return nil
+}
+func (p *process) Wait(ctx context.Context) (banger.Exit, error) {
+	select {
+	case <-p.gone:
+		return p.exit, nil
+	case <-ctx.Done():
+		return banger.Exit{}, ctx.Err()
+	}
+}
+func (p *process) Close() error { return nil }
+
+type guests struct{ w *world }
+
+func (g guests) Reach(ctx context.Context, t vm.Target, gone <-chan struct{}) (vm.Guest, error) {
+	if g.w.mute {
+		select {
+		case <-gone:
+			return nil, guest.ErrGone
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if closed(gone) {
+		return nil, guest.ErrGone
+	}
+	g.w.set("connection to " + string(t.VM))
+	return pretendGuest{g.w, t}, nil
+}
+func (g guests) Drop(id banger.VMID) { g.w.unset("connection to " + string(id)) }
+func (g guests) Close()              {}
+
+type pretendGuest struct {
+	w *world
+	t vm.Target
+}
+
+func (g pretendGuest) Status(context.Context) (guestapi.Status, error) {
+	return guestapi.Status{Launch: g.t.Launch}, nil
+}
+func (g pretendGuest) WaitBooted(context.Context) (guestapi.Status, error) {
+	return guestapi.Status{Booted: true}, nil
+}
+func (g pretendGuest) Shutdown(context.Context, string) error {
+	g.w.mu.Lock()
+	p := g.w.procs[g.t.Launch]
+	g.w.mu.Unlock()
+	p.end(banger.Exit{Cause: banger.ExitGuest})
+	return nil
+}
+func (g pretendGuest) Exec(context.Context, guestapi.Exec, guest.Streams) (guest.Exit, error) {
+	return guest.Exit{}, nil
+}
+
+// quiet hears nothing.
+type quiet struct{}
+
+func (quiet) Step(string)                    {}
+func (quiet) StepDone(string, time.Duration) {}
+func (quiet) Progress(string, int64, int64)  {}
+func (quiet) Message(string, ...any)         {}
+
+func ptr[T any](v T) *T { return &v }

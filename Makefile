@@ -1,0 +1,38 @@
+# make demo: from nothing to a VM and back. make test: all that proves banger.
+# What this machine lacks is installed first (scripts/need says what and why).
+SHELL := /bin/bash
+GO := scripts/go
+export CGO_ENABLED := 0
+
+RUN_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap uidmap e2fsprogs openssh-client ca-certificates
+TEST_PACKAGES := $(RUN_PACKAGES) shellcheck rsync busybox-static gcc libc6-dev
+
+build: ## bin/banger, bin/bangerd, bin/banger-guest
+	@scripts/build
+
+demo: ## boot a VM, look around in it, delete it
+	@scripts/need "make demo" $(RUN_PACKAGES)
+	@scripts/demo
+
+check: ## the fast part: format, vet, lint, architecture, unit tests with the race detector
+	@scripts/need "make check" $(TEST_PACKAGES)
+	@scripts/check
+
+test: ## everything: check, scripts against a real daemon, real VMs
+	@scripts/need "make test" $(TEST_PACKAGES)
+	@scripts/test
+
+bench: build ## the ratios of docs/benchmarks.md
+	@scripts/need "make bench" $(TEST_PACKAGES)
+	@$(GO) run ./test/bench
+
+man: build ## man pages into bin/man
+	@mkdir -p bin/man && bin/banger man bin/man
+
+clean: ## what was built; runtime bundles stay
+	@rm -rf bin
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+.PHONY: build demo check test bench man clean help

@@ -56,7 +56,7 @@ func prepare(dir string, mode fs.FileMode) error {
 	if os.Geteuid() == 0 {
 		parents = 0o755
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), parents); err != nil {
+	if err := makeAll(filepath.Dir(dir), parents); err != nil {
 		return unmade(dir, err)
 	}
 	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -76,6 +76,24 @@ func prepare(dir string, mode fs.FileMode) error {
 		return unmade(dir, err)
 	}
 	return nil
+}
+
+// makeAll is os.MkdirAll with exactly this mode for what it makes: a umask of
+// 077, common for root, would shut VMMs out.
+func makeAll(dir string, mode fs.FileMode) error {
+	if _, err := os.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeAll(filepath.Dir(dir), mode); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, mode); err != nil {
+		if errors.Is(err, fs.ErrExist) { // made by another meanwhile
+			return nil
+		}
+		return err
+	}
+	return os.Chmod(dir, mode)
 }
 
 // trusted says why dir cannot hold keys and sockets.

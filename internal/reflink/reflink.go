@@ -46,6 +46,9 @@ func place(ctx context.Context, src, dst string, mode fs.FileMode, mayLink func(
 			err = fmt.Errorf("copy %s to %s: %w", src, dst, err)
 		}
 	}()
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
 	// A pipe in the place of a file must not block.
 	in, err := os.OpenFile(src, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -105,11 +105,7 @@ func TestNothingIsLeftOfAFailure(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	how, err := reflink.Clone(ctx, src, dst, 0o400)
-	if err == nil && how == reflink.Reflink {
-		t.Skip("this file system shares extents: nothing long to cancel")
-	}
-	if !errors.Is(err, context.Canceled) {
+	if _, err := reflink.Clone(ctx, src, dst, 0o400); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	only(t, dir, "pipe", "src")

@@ -15,6 +15,8 @@ import (
 	"banger"
 	"banger/internal/bundle"
 	"banger/internal/host"
+	"banger/internal/image"
+	"banger/internal/store"
 )
 
 // reporter logs what it hears and calls seen with each line of it.
@@ -73,6 +75,32 @@ func TestBuild(t *testing.T) {
 		}
 	}
 	only(t, filepath.Dir(out), "runtime")
+	register(t, made)
+}
+
+// register takes the bundle into a catalogue, deletes it and looks whether a VM
+// could still be started.
+func register(t *testing.T, b banger.Bundle) {
+	state := t.TempDir()
+	s, err := store.Open(t.Context(), filepath.Join(state, "banger.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c := image.New(s, nil, filepath.Join(state, "blobs"), os.Getuid() == 0, time.Now)
+	if err := os.Mkdir(filepath.Join(state, "blobs"), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	img, err := c.Register(t.Context(), b, "", reporter{t: t})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(b.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Files(t.Context(), img); err != nil {
+		t.Error(err)
+	}
 }
 
 // A build that is cancelled leaves what was there, and nothing else: no

@@ -63,10 +63,3 @@ func hint(e *banger.Error, path string) *banger.Error {
 	}
 	return e
 }
-
-// isUnique reports whether err is a broken UNIQUE or PRIMARY KEY constraint.
-func isUnique(err error) bool {
-	var se *sqlite.Error
-	return errors.As(err, &se) &&
-		(se.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || se.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
-}

@@ -72,7 +72,12 @@ func (s *Streams) Size() (rows, cols int, ok bool) {
 		if f == nil {
 			continue
 		}
-		if c, r, err := term.GetSize(int(f.Fd())); err == nil && c > 0 && r > 0 {
+		var c, r int
+		err := control(f, func(fd int) (err error) {
+			c, r, err = term.GetSize(fd)
+			return err
+		})
+		if err == nil && c > 0 && r > 0 {
 			return r, c, true
 		}
 	}
@@ -86,11 +91,15 @@ func (s *Streams) Raw() (restore func(), err error) {
 	if s.in == nil || !s.InTerm {
 		return func() {}, nil
 	}
-	old, err := term.MakeRaw(int(s.in.Fd()))
+	var old *term.State
+	err = control(s.in, func(fd int) (err error) {
+		old, err = term.MakeRaw(fd)
+		return err
+	})
 	if err != nil {
 		return func() {}, err
 	}
-	return func() { _ = term.Restore(int(s.in.Fd()), old) }, nil
+	return func() { _ = control(s.in, func(fd int) error { return term.Restore(fd, old) }) }, nil
 }
 
 // colour says whether Err may have colours (https://no-color.org).
@@ -98,4 +107,26 @@ func (s *Streams) colour() bool {
 	return s.ErrTerm && s.Getenv("NO_COLOR") == "" && s.Getenv("TERM") != "dumb"
 }
 
-func isTerm(f *os.File) bool { return f != nil && term.IsTerminal(int(f.Fd())) }
+func isTerm(f *os.File) bool {
+	is := false
+	_ = control(f, func(fd int) error {
+		is = term.IsTerminal(fd)
+		return nil
+	})
+	return is
+}
+
+// control hands f's descriptor to do. File.Fd would make it blocking for good:
+// a Read under way could then not be interrupted any more, although
+// SetReadDeadline says that it was.
+func control(f *os.File, do func(fd int) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := conn.Control(func(fd uintptr) { failed = do(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
+}

@@ -1,0 +1,86 @@
+package vmcmd_test
+
+import (
+	"strings"
+	"testing"
+
+	"banger/internal/api"
+)
+
+// What is absent is left out of the request; 0, less and what is no number at
+// all never leaves the command line.
+func TestSizesAndCounts(t *testing.T) {
+	for _, flag := range []struct{ name, field string }{
+		{"--cpu", "cpus"}, {"--memory", "memory_bytes"}, {"--disk", "disk_bytes"},
+	} {
+		for _, value := range []string{"", "0", "-1", "many", "0MiB", "-1GiB", "512", "1.5"} {
+			for _, cmd := range []string{"vm create", "run", "vm set web"} {
+				if flag.name == "--cpu" && value == "512" {
+					continue
+				}
+				s := newSession(t, nil)
+				args := strings.Fields(cmd)
+				if value == "" {
+					args = append(args, "--network", "user")
+				} else {
+					args = append(args, flag.name+"="+value)
+				}
+				err := s.run(t.Context(), args...)
+				sent := s.requests()
+				switch {
+				case err == nil:
+					t.Errorf("%q: no error", args)
+				case value != "" && sent != "":
+					t.Errorf("%q: sent %s", args, sent)
+				case value == "" && (sent == "" || strings.Contains(sent, flag.field)):
+					t.Errorf("%q: sent %q", args, sent)
+				}
+			}
+		}
+	}
+}
+
+func TestCreateRequest(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		env  map[string]string
+		want string
+	}{
+		{"vm create", nil, `{}`},
+		{"vm create --no-start", nil, `{"no_start":true}`},
+		{
+			"vm create --name web --image debian-12 --cpu 3 --memory 1.5GiB --disk 20G --network user --backend qemu --bundle /b/../r", nil,
+			`{"name":"web","image":"debian-12","cpus":3,"memory_bytes":1610612736,"disk_bytes":21474836480,"network":"user","backend":"qemu","bundle":"/r"}`,
+		},
+		{"run debian-12 --cpu 1", nil, `{"image":"debian-12","cpus":1}`},
+		{
+			"run", map[string]string{"BANGER_RUNTIME_DIR": "/env", "BANGER_BACKEND": "qemu"},
+			`{"backend":"qemu","bundle":"/env"}`,
+		},
+		{"run --bundle /flag", map[string]string{"BANGER_RUNTIME_DIR": "/env"}, `{"bundle":"/flag"}`},
+	} {
+		s := newSession(t, nil)
+		s.io.LookupEnv = func(name string) (string, bool) { v, ok := c.env[name]; return v, ok }
+		_ = s.run(t.Context(), strings.Fields(c.args)...)
+		if got := s.requests(); got != api.VMCreate+" "+c.want {
+			t.Errorf("%s: sent\n%s, want\n%s", c.args, got, c.want)
+		}
+	}
+}
+
+func TestRefusedBeforeTheDaemonIsAsked(t *testing.T) {
+	for _, args := range []string{
+		"vm create --name Web", "vm create --name web_1", "vm create --network bridge", "vm create --name=",
+		"vm create extra", "run one two", "run one two -- x", "run --",
+		"vm set web", "vm set", "vm show", "vm show a b", "vm list x", "vm list -o xml",
+		"vm stop", "vm stop web --all", "vm stop web --timeout -1s", "vm stop web --timeout 5",
+		"vm wait web --for idle", "vm wait web --timeout 0s", "vm wait web --timeout -1s",
+		"vm logs web --serial --vmm", "vm exec web", "vm exec web ls", "vm exec -- ls", "vm exec web -e =x -- ls",
+		"vm exec web -w srv -- ls", "vm ssh", "vm ssh web ls", "vm ssh a b -- ls",
+	} {
+		s := newSession(t, nil)
+		if err := s.run(t.Context(), strings.Fields(args)...); err == nil || s.requests() != "" {
+			t.Errorf("%s: %v, sent %q", args, err, s.requests())
+		}
+	}
+}

@@ -7,20 +7,18 @@ import (
 	"unicode/utf8"
 )
 
-// A bounded buffer takes all and keeps the first limit bytes.
+// A bounded writer takes all and keeps the first limit bytes. It has no
+// ReadFrom: io.Copy would go through that, past the limit.
 type bounded struct {
-	bytes.Buffer
+	kept  []byte
 	limit int
 	over  bool
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if keep := b.limit - b.Len(); keep < len(p) {
-		b.over = true
-		b.Buffer.Write(p[:max(keep, 0)])
-	} else {
-		b.Buffer.Write(p)
-	}
+	keep := min(len(p), b.limit-len(b.kept))
+	b.kept = append(b.kept, p[:keep]...)
+	b.over = b.over || keep < len(p)
 	return len(p), nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -112,6 +113,19 @@ func Inspect(p ProcID) (Proc, error) {
 	return found, nil
 }
 
+// maxArgv bounds what is read of a foreign process's argv, which it may have
+// made as long as it likes.
+const maxArgv = 256 << 10
+
+func readSome(path string, limit int64) (_ []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
 // lookAt reads start time, argv and start time again, so that all three are
 // one process's.
 func lookAt(pid int) (Proc, error) {
@@ -123,7 +137,7 @@ func lookAt(pid int) (Proc, error) {
 		return Proc{}, ErrGone
 	}
 	dir := fmt.Sprintf("/proc/%d", pid)
-	b, err := os.ReadFile(dir + "/cmdline")
+	b, err := readSome(dir+"/cmdline", maxArgv)
 	if err != nil {
 		return Proc{}, ErrGone
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"slices"
@@ -57,30 +58,40 @@ func lastLine(s string) string {
 	return strings.TrimSpace(lines[len(lines)-1])
 }
 
-// Run implements Runner.
+// Run implements Runner. When it returns, nothing of the tool's process group is
+// left; a process that left the group is the tool's own affair (unshare has
+// --kill-child for that).
 func (h *Host) Run(ctx context.Context, c Cmd) ([]byte, error) {
 	path, err := h.Look(c.Tool)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, path, c.Args...)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%s: %w", c.Tool, context.Cause(ctx))
+	}
+	cmd := exec.Command(path, c.Args...)
 	cmd.Args[0] = c.Tool
 	cmd.Env = h.env(c.Env)
 	cmd.Dir = c.Dir
 	cmd.ExtraFiles = c.Files
-	cmd.Stdin = bytes.NewReader(c.Stdin)
+	if c.Stdin != nil {
+		cmd.Stdin = bytes.NewReader(c.Stdin)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential(c.Owner)}
-	cmd.Cancel = func() error { return terminate(cmd.Process.Pid) }
-	cmd.WaitDelay = killGrace
+	cmd.WaitDelay = killGrace // for whoever left the group with our pipes
 	stdout := &bounded{limit: maxStdout}
 	stderr := &lines{each: c.Stderr}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	err = cmd.Run()
-	stderr.flush()
-	if cmd.Process != nil {
-		// What the tool left running in its group ends with it.
-		unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+	if err := keepDescriptors(); err != nil {
+		return nil, err
 	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.Tool, err)
+	}
+	g := &group{leader: cmd.Process.Pid}
+	g.await(ctx)
+	err = cmd.Wait()
+	stderr.flush()
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%s: %w", c.Tool, context.Cause(ctx))
 	}
@@ -96,12 +107,8 @@ func (h *Host) Run(ctx context.Context, c Cmd) ([]byte, error) {
 	if stdout.over {
 		return nil, fmt.Errorf("%s: more than %d bytes of output", c.Tool, maxStdout)
 	}
-	return stdout.Bytes(), nil
+	return stdout.kept, nil
 }
-
-// terminate asks a process group to end, so that a tool can take away what it
-// made (a mount, a temporary directory); exec's WaitDelay ends it otherwise.
-func terminate(pid int) error { return unix.Kill(-pid, unix.SIGTERM) }
 
 func signalOf(e *exec.ExitError) string {
 	if ws, ok := e.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
@@ -118,6 +125,15 @@ func (h *Host) env(own []string) []string {
 	}, own)
 }
 
+// keepDescriptors keeps what a careless parent of ours left open, and we
+// inherited, from going on to others. All that Go opens is close-on-exec.
+func keepDescriptors() error {
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("keep inherited descriptors: %w", err)
+	}
+	return nil
+}
+
 func credential(o *banger.Owner) *syscall.Credential {
 	if o == nil {
 		return nil
@@ -125,8 +141,8 @@ func credential(o *banger.Owner) *syscall.Credential {
 	return &syscall.Credential{Uid: o.UID, Gid: o.GID, Groups: o.Groups}
 }
 
-// Launch implements Launcher. The process is bangerd's child at its birth: a
-// Watcher reaps it.
+// Launch implements Launcher. The process is our child as long as we live:
+// whoever launches has a Watcher watch it, which reaps it.
 func (h *Host) Launch(ctx context.Context, c Cmd, log string) (ProcID, error) {
 	path, err := h.Look(c.Tool)
 	if err != nil {
@@ -140,15 +156,13 @@ func (h *Host) Launch(ctx context.Context, c Cmd, log string) (ProcID, error) {
 		return ProcID{}, err
 	}
 	defer null.Close()
-	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
+	out, err := OpenLog(log, c.Owner)
 	if err != nil {
 		return ProcID{}, fmt.Errorf("open the log of %s: %w", c.Tool, err)
 	}
 	defer out.Close()
-	if c.Owner != nil {
-		if err := out.Chown(int(c.Owner.UID), int(c.Owner.GID)); err != nil {
-			return ProcID{}, err
-		}
+	if err := keepDescriptors(); err != nil {
+		return ProcID{}, err
 	}
 	p, err := os.StartProcess(path, append([]string{c.Tool}, c.Args...), &os.ProcAttr{
 		Dir:   c.Dir,
@@ -159,6 +173,10 @@ func (h *Host) Launch(ctx context.Context, c Cmd, log string) (ProcID, error) {
 	if err != nil {
 		return ProcID{}, fmt.Errorf("start %s: %w", c.Tool, err)
 	}
-	defer p.Release() // its end is seen by a Watcher, not by p.Wait
-	return ProcOf(p.Pid)
+	defer p.Release()        // its end is seen by a Watcher, not by p.Wait
+	id, err := ProcOf(p.Pid) // not reaped yet: at worst a zombie, which has one
+	if err != nil {
+		return ProcID{}, errors.Join(err, p.Kill())
+	}
+	return id, nil
 }

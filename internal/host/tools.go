@@ -1,8 +1,6 @@
 package host
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +11,7 @@ import (
 // tools is the allow-list: each program that banger may start on the host, and
 // the Debian package that has it.
 var tools = map[string]string{
+	"apt-config":         "apt",
 	"apt-get":            "apt",
 	"dpkg-deb":           "dpkg",
 	"dpkg-query":         "dpkg",
@@ -44,9 +43,6 @@ func (h *Host) Look(tool string) (string, error) {
 		st, err := os.Stat(p)
 		if err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
 			return p, nil
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
-			return "", err
 		}
 	}
 	return "", banger.Errorf(banger.HostUnready, "%s is not installed", tool).WithRemedy("sudo apt install %s", pkg)

@@ -7,7 +7,41 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"banger"
 )
+
+// OpenLog opens a log for appending and makes it if it is not there, mode 0600.
+// With an owner the directory is that user's, who may have put anything there:
+// only a file of his or our own that has no second name is taken and given to
+// him, no link followed, no FIFO waited for.
+func OpenLog(path string, o *banger.Owner) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := giveLog(f, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("log %s: %w", path, err), f.Close())
+	}
+	return f, nil
+}
+
+func giveLog(f *os.File, o *banger.Owner) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return errors.New("not a regular file")
+	}
+	if o == nil || st.Uid == o.UID {
+		return nil
+	}
+	if st.Nlink != 1 || int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("neither the VM's nor ours (uid %d, %d names)", st.Uid, st.Nlink)
+	}
+	return f.Chown(int(o.UID), int(o.GID))
+}
 
 // CutLog cuts a log that has grown beyond limit bytes down to about its last
 // half limit. Its writer appends (O_APPEND) and goes on into the same file. On

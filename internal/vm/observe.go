@@ -45,6 +45,8 @@ func (m *Manager) view(r banger.Record) banger.VM {
 		v.State = m.phase[r.ID]
 	case l != nil && !l.over():
 		v.State = banger.StateRunning
+	case l != nil && l.exit.Reboot && r.Intent == banger.IntentRunning:
+		v.State = banger.StateStarting // as soon as what is left of the run is taken down
 	case r.Problem != nil:
 		v.State = banger.StateError
 	}

@@ -69,19 +69,28 @@ func unknown(kind, ref string, names []string, list string) error {
 }
 
 // nearest returns the name that ref is most likely a slip of, "" if none is
-// close: one edit for short names, two for those of six letters or more.
+// close: at most one edit away, two for six letters or more, else the only one
+// that begins with ref.
 func nearest(ref string, names []string) string {
+	if ref == "" || len(ref) > 64 { // no name is that long
+		return ""
+	}
+	ref = strings.ToLower(ref)
 	best, limit := "", 1
 	if len(ref) >= 6 {
 		limit = 2
 	}
-	if len(ref) > 64 { // no name is that long
-		return ""
-	}
+	var longer []string
 	for _, n := range names {
-		if d := distance(strings.ToLower(ref), n); d <= limit {
+		if d := distance(ref, n); d <= limit {
 			best, limit = n, d-1
 		}
+		if strings.HasPrefix(n, ref) {
+			longer = append(longer, n)
+		}
+	}
+	if best == "" && len(longer) == 1 {
+		return longer[0]
 	}
 	return best
 }

@@ -37,6 +37,10 @@ func (s *Store) migrate(ctx context.Context) error {
 			return err
 		}
 		err = s.write(ctx, "migrate to "+files[n-1], func(tx *sql.Tx) error {
+			var now int
+			if err := tx.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&now); err != nil || now >= n {
+				return err // done by another since it was read above
+			}
 			_, err := tx.ExecContext(ctx, string(script)+fmt.Sprintf("\nPRAGMA user_version = %d;", n))
 			return err
 		})

@@ -1,6 +1,7 @@
 // Package store keeps what an installation was asked for, has leased and
 // intends: SQLite rows. What exists is read from the system, never from here.
-// Every error is a *banger.Error or that of the caller's own function.
+// A fault of the database or its file is a *banger.Error with a remedy; the end
+// of a context and an error of the caller's own function pass as they are.
 //
 // One process opens a database at a time (the daemon's lock sees to it), and
 // within it one connection: writers queue up in order instead of polling for

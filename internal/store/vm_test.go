@@ -173,7 +173,7 @@ func TestFindVM(t *testing.T) {
 		}
 	}
 	for ref, words := range map[string][]string{
-		"wbe": {"did you mean web?", "banger ps"}, "databse": {"did you mean database?"}, "datbas": {"database?"}, "WEB": {"web?"},
+		"wbe": {"did you mean web?", "banger ps"}, "databse": {"did you mean database?"}, "datbas": {"database?"}, "WEB": {"web?"}, "data": {"database?"},
 		"zzz": {`no VM named "zzz"`}, "": {`no VM named ""`}, "bee": {"beef"}, "%": {"%"},
 	} {
 		_, err := s.FindVM(t.Context(), ref)

@@ -21,7 +21,8 @@ const (
 // Prepare makes the state and run directories, private to the user. What is
 // there already must be a real directory of the user's own that nobody else
 // can write; its mode is tightened. As root it also checks that another user
-// can get through to the VMs' directories.
+// can get through to the VMs' directories. The directory of a BANGER_SOCKET is
+// made where there is none; one that is there is the user's choice.
 func (l Layout) Prepare() error {
 	open := private
 	if l.root {
@@ -36,6 +37,11 @@ func (l Layout) Prepare() error {
 	} {
 		if err := prepare(d.path, d.mode); err != nil {
 			return err
+		}
+	}
+	if d := filepath.Dir(l.Socket()); d != l.Run {
+		if err := makeAll(d, private); err != nil {
+			return unmade(d, err)
 		}
 	}
 	if !l.root {

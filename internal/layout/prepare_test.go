@@ -68,6 +68,22 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
+// A socket of the user's own choice has a directory too.
+func TestPrepareSocket(t *testing.T) {
+	l := fresh(t)
+	dir := filepath.Join(filepath.Dir(l.Run), "sockets")
+	l, err := layout.Resolve(env("BANGER_STATE_DIR", l.State, "BANGER_RUN_DIR", l.Run, "BANGER_SOCKET", dir+"/s", "HOME", "/h"), os.Geteuid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	if m := mode(t, dir); m != 0o700 {
+		t.Errorf("mode %04o", m)
+	}
+}
+
 func TestPrepareRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		make func(t *testing.T, l layout.Layout) error

@@ -16,9 +16,9 @@ import (
 // Release is the version that users speak of.
 const Release = "0.1.0-dev"
 
-// build is set by the linker:
-//
-//	go build -ldflags "-X banger/internal/version.build=$(git describe --always --dirty)"
+// build is set by the linker (-ldflags "-X banger/internal/version.build=…").
+// Who builds a changed tree sets it to something that changes with the tree, or
+// a daemon of the last build passes for one of this build.
 var build string
 
 // Build names the sources that this program was built from: what the linker was

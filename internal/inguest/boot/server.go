@@ -1,0 +1,138 @@
+package boot
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"banger/internal/guestapi"
+)
+
+// Where the guest program keeps what is its own, inside the new root.
+const (
+	RunDir     = "/run/banger" // 0700
+	stateFile  = RunDir + "/state.json"
+	coversDir  = RunDir + "/covers"
+	cgroupDir  = RunDir + "/cgroup"
+	cgroupName = "banger"
+
+	shutdownFile = "/run/initramfs/shutdown"
+	launchFile   = "banger-launch" // beside it
+)
+
+// ServeArg and SuperviseArg are the arguments by which the guest program, which
+// starts itself, knows what it is to be.
+const (
+	ServeArg     = "serve"
+	SuperviseArg = "supervise"
+)
+
+// selfExe is this program, also where its file is gone or below another mount:
+// it still lies in the initramfs, of which the new root shows nothing.
+const selfExe = "/proc/self/exe"
+
+// A State is what the server must know, also after a restart.
+type State struct {
+	Identity guestapi.Identity `json:"identity"`
+	Init     string            `json:"init"` // the image's, symlinks resolved; "": the guest program itself
+}
+
+// LoadState reads what the first process left for the server.
+func LoadState() (State, error) {
+	var s State
+	text, err := os.ReadFile(stateFile)
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err != nil {
+		return State{}, fmt.Errorf("read state: %w", err)
+	}
+	return s, nil
+}
+
+// startServer starts the server and then, since the way to the first login is
+// what everybody waits for, its supervisor. It returns the PIDs of both.
+func startServer(id guestapi.Identity, init string) ([]int, error) {
+	s := State{Identity: id}
+	if init != "" {
+		s.Init, _ = resolve("/", init)
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(stateFile, text, 0o600); err != nil {
+		return nil, err
+	}
+	group, err := ownCgroup()
+	if err != nil {
+		complain("make cgroup", err)
+	} else {
+		defer group.Close()
+	}
+	server, err := startSelf(ServeArg, group, nil)
+	if err != nil {
+		return nil, err
+	}
+	pids := []int{server}
+	if fd, err := unix.PidfdOpen(server, 0); err != nil {
+		complain("watch SSH server", err)
+	} else {
+		defer unix.Close(fd)
+		supervisor, err := startSelf(SuperviseArg, group, []uintptr{uintptr(fd)})
+		if err != nil {
+			complain("start supervisor", err)
+		} else {
+			pids = append(pids, supervisor)
+		}
+	}
+	return pids, nil
+}
+
+// ownCgroup makes /banger on a cgroup2 that is mounted aside for just that:
+// systemd, which then mounts its own, leaves the group alone. nil, err where
+// the kernel has none.
+func ownCgroup() (*os.File, error) {
+	if err := mount(fileSystem{"cgroup2", cgroupDir, "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""}); err != nil {
+		return nil, err
+	}
+	defer os.Remove(cgroupDir)
+	defer unix.Unmount(cgroupDir, unix.MNT_DETACH)
+	dir := filepath.Join(cgroupDir, cgroupName)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return os.Open(dir)
+}
+
+// startSelf starts this program in another role. argv[0] begins with "@": that
+// spares it when systemd, shutting down, kills all that is left.
+func startSelf(role string, group *os.File, extra []uintptr) (int, error) {
+	attr := &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   []string{"PATH=" + searchPath, "HOME=/root", "GOTRACEBACK=single"},
+		Files: append([]uintptr{0, 1, 2}, extra...),
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	}
+	if group != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(group.Fd())
+	}
+	return syscall.ForkExec(selfExe, []string{"@banger-guest", role}, attr)
+}
+
+// Protected and unprotected are oom_score_adj: when memory runs out, what the
+// user runs must go first, since without the server nobody gets in.
+const (
+	protected   = -1000
+	unprotected = 0
+)
+
+// setOOM changes this process's score; children inherit it.
+func setOOM(score int) error {
+	return os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(score)), 0)
+}

@@ -33,8 +33,5 @@ func Run(ctx context.Context, s *streams.Streams, args []string) int {
 		return launch.New(l, s)
 	})
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	s.Progress().Close()
-	printError(s, err)
-	return exitCode(err)
+	return finish(s, root.ExecuteContext(ctx))
 }

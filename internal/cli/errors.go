@@ -10,7 +10,7 @@ import (
 	"banger/internal/cli/vmcmd"
 )
 
-// Exit codes, documented in the help of banger.
+// Exit codes, documented in banger help exit-codes.
 const (
 	exitFailed   = 1
 	exitUsage    = 2
@@ -28,6 +28,13 @@ var codes = map[banger.Code]int{
 	banger.Busy:        exitState,
 	banger.HostUnready: exitHost,
 	banger.NeedsRoot:   exitHost,
+}
+
+// finish tells how a command ended.
+func finish(s *streams.Streams, err error) int {
+	s.Progress().Close()
+	printError(s, err)
+	return exitCode(err)
 }
 
 // exitCode is the exit code that tells err. Of several errors it is the one

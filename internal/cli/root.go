@@ -18,28 +18,8 @@ import (
 const long = `banger runs development VMs: each a real machine with a kernel, a disk and an
 address of its own.
 
-Sizes have a unit: 512MiB, 2G. A VM is named by its name, or by the beginning of
-its ID. What a command is doing goes to stderr, its result to stdout.
-
-Exit codes
-  0    done
-  1    failed
-  2    usage
-  3    no such thing
-  4    in the wrong state, or already there
-  5    the host is not ready: banger doctor says why
-  125  banger's own failure in run and exec, once a guest's command was given and
-       the VM is there; otherwise these return the code of the guest's command,
-       128+N when signal N ended it
-
-Environment
-  BANGER_CONFIG       configuration file
-  BANGER_STATE_DIR    what must not be lost: VMs, images, keys
-  BANGER_RUN_DIR      sockets and the like
-  BANGER_SOCKET       where the daemon listens
-  BANGER_RUNTIME_DIR  runtime bundle
-  BANGER_BACKEND      what runs the VMs: qemu
-  BANGER_LOG_LEVEL    of the daemon: debug, info, warn, error`
+A VM is named by its name, or by the beginning of its ID. Sizes have a unit:
+512MiB, 2G. What a command is doing goes to stderr, its result to stdout.`
 
 // Groups of commands, as help shows them.
 const (
@@ -94,6 +74,7 @@ func newRoot(s *streams.Streams, installation func() (*launch.Launcher, error)) 
 	root.SetHelpCommandGroupID(others)
 	root.SetCompletionCommandGroupID(others)
 	root.AddCommand(newMan(root))
+	root.AddCommand(topics()...)
 	root.InitDefaultCompletionCmd() // now, so that it is treated as the others are
 	strict(root)
 	return root

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -25,22 +26,36 @@ func strict(cmd *cobra.Command) {
 			return unknownVerb(cmd, args[0])
 		}
 	} else if check := cmd.Args; check != nil {
-		cmd.Args = func(cmd *cobra.Command, args []string) error { return usage(cmd, check(cmd, args)) }
+		cmd.Args = func(cmd *cobra.Command, args []string) error { return argsError(cmd, args, check(cmd, args)) }
 	}
 	for _, c := range cmd.Commands() {
 		strict(c)
 	}
 }
 
-// usage makes err an Invalid that shows how the command is written.
-func usage(cmd *cobra.Command, err error) error {
-	if err == nil {
+// argsError is err in a user's words: cobra counts, a user thinks of things.
+func argsError(cmd *cobra.Command, args []string, err error) error {
+	var known *banger.Error
+	wanted := strings.Fields(cmd.Use)[1:]
+	switch {
+	case err == nil:
 		return nil
+	case errors.As(err, &known):
+		return known
+	case len(args) == 0 && len(wanted) > 0:
+		err = banger.Errorf(banger.Invalid, "%s is missing", strings.TrimSuffix(wanted[0], "..."))
+	case len(args) > 0:
+		err = banger.Errorf(banger.Invalid, "what is %q?", args[len(args)-1])
 	}
+	return usage(err, "usage: %s", cmd.UseLine())
+}
+
+// usage makes err an Invalid, with a remedy if it has none.
+func usage(err error, remedy string, a ...any) error {
 	e := banger.AsError(err)
 	e.Code = banger.Invalid
 	if e.Remedy == "" {
-		e.Remedy = "usage: " + cmd.UseLine()
+		return e.WithRemedy(remedy, a...)
 	}
 	return e
 }
@@ -79,26 +94,24 @@ func similarVerbs(cmd *cobra.Command, verb string) []string {
 
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) {
-		return usage(cmd, withHelp(cmd, err))
+	var bad *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &bad):
+		err = fmt.Errorf("--%s %q: %w", bad.GetFlag().Name, bad.GetValue(), bad.Unwrap())
+	case errors.As(err, &unknown):
+		name := "-" + unknown.GetSpecifiedName()
+		if unknown.GetSpecifiedShortnames() == "" {
+			name = "-" + name
+		}
+		err = banger.Errorf(banger.Invalid, "unknown flag %s", name)
+		if like := similarFlag(cmd, strings.TrimLeft(name, "-")); like != "" {
+			return usage(err, "did you mean: --%s", like)
+		}
+		if use, ok := strings.CutSuffix(cmd.UseLine(), " -- COMMAND... [flags]"); ok {
+			return usage(err, "flags of the guest's command come after two dashes: %s -- COMMAND %s", use, name)
+		}
 	}
-	name := unknown.GetSpecifiedName()
-	if unknown.GetSpecifiedShortnames() != "" {
-		return usage(cmd, withHelp(cmd, banger.Errorf(banger.Invalid, "unknown flag -%s", name)))
-	}
-	e := banger.Errorf(banger.Invalid, "unknown flag --%s", name)
-	if like := similarFlag(cmd, name); like != "" {
-		return e.WithRemedy("did you mean: --%s", like)
-	}
-	return withHelp(cmd, e)
-}
-
-func withHelp(cmd *cobra.Command, err error) error {
-	e := banger.AsError(err)
-	if e.Remedy == "" {
-		e.Remedy = "see: " + cmd.CommandPath() + " --help"
-	}
-	return e
+	return usage(err, "see: %s --help", cmd.CommandPath())
 }
 
 // similarFlag is the flag of cmd that name was probably meant to be, "" if

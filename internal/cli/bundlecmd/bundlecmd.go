@@ -44,8 +44,9 @@ type verifier interface {
 // New returns banger bundle.
 func New(e Env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "bundle",
-		Short: "Build, show and verify the runtime bundle",
+		Use:     "bundle",
+		Short:   "Build, show and verify the runtime bundle",
+		Example: "  banger bundle build\n  banger bundle show",
 		Long: `Build, show and verify the runtime bundle: the directory with the kernel, the
 initramfs, the modules and the base image that VMs are booted with, and
 bundle.json, which names each with its SHA-256 and its origin.`,

@@ -40,8 +40,9 @@ type deleter interface {
 // New returns banger image.
 func New(e Env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "image",
-		Short: "List and delete the images that VMs are made from",
+		Use:     "image",
+		Short:   "List and delete the images that VMs are made from",
+		Example: "  banger image list",
 		Long: `List and delete the images that VMs are made from. An image is registered from
 the runtime bundle when a VM is made from it; it is named by its name, or by the
 beginning of its ID.`,

@@ -42,8 +42,9 @@ type statuser interface {
 // New returns banger daemon, doctor and version.
 func New(e Env) []*cobra.Command {
 	daemon := &cobra.Command{
-		Use:   "daemon",
-		Short: "Look after bangerd, which runs the VMs",
+		Use:     "daemon",
+		Short:   "Look after bangerd, which runs the VMs",
+		Example: "  banger daemon status\n  banger daemon logs -f",
 		Long: `Look after bangerd, which runs the VMs. It starts by itself when a command needs
 it; VMs go on when it ends, and the next one takes them over.`,
 	}

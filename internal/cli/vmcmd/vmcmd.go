@@ -50,9 +50,10 @@ type Client interface {
 // New returns banger vm.
 func New(e Env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "vm",
-		Short: "Create, run and delete VMs",
-		Long:  "Create, run and delete VMs. A VM is named by its name, or by the beginning of its ID.",
+		Use:     "vm",
+		Short:   "Create, run and delete VMs",
+		Example: "  banger vm create --name web\n  banger vm list",
+		Long:    "Create, run and delete VMs. A VM is named by its name, or by the beginning of its ID.",
 	}
 	cmd.AddCommand(
 		newCreate(e), newStart(e), newStop(e), newRestart(e), newKill(e), newDelete(e),

@@ -1,0 +1,4 @@
+package cli
+
+// Finish is finish.
+var Finish = finish

@@ -1,0 +1,46 @@
+package cli
+
+import "github.com/spf13/cobra"
+
+// topics are pages of help that belong to no command.
+func topics() []*cobra.Command {
+	return []*cobra.Command{
+		{
+			Use:   "exit-codes",
+			Short: "What the exit codes mean",
+			Long: `What the exit codes mean
+
+  0    done
+  1    failed, or interrupted
+  2    usage: the command line or a value makes no sense
+  3    no such thing
+  4    in the wrong state, or already there
+  5    the host is not ready: banger doctor says why
+  125  banger's own failure in run and exec, once a guest's command was given and
+       the VM is there (before that, the codes above)
+
+Otherwise run and exec return the code of the guest's command, 128+N when signal
+N ended it. When several VMs were named and not all failed in the same way, the
+code is 1.`,
+		},
+		{
+			Use:   "environment",
+			Short: "Variables that banger reads",
+			Long: `Variables that banger reads
+
+  BANGER_CONFIG       configuration file; $XDG_CONFIG_HOME/banger/config.toml
+  BANGER_STATE_DIR    what must not be lost: VMs, images, keys;
+                      $XDG_STATE_HOME/banger, for root /var/lib/banger
+  BANGER_RUN_DIR      sockets and the like; $XDG_RUNTIME_DIR/banger, for root
+                      /run/banger
+  BANGER_SOCKET       where the daemon listens
+  BANGER_RUNTIME_DIR  runtime bundle
+  BANGER_BACKEND      what runs the VMs: qemu
+  BANGER_LOG_LEVEL    of the daemon: debug, info, warn, error
+  NO_COLOR            no colours, if it is not empty
+
+A flag comes first, then the environment, then the configuration file, then the
+default.`,
+		},
+	}
+}

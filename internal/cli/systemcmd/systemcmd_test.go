@@ -1,0 +1,211 @@
+package systemcmd_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"banger"
+	"banger/internal/api"
+	"banger/internal/api/client"
+	"banger/internal/cli/launch"
+	"banger/internal/cli/streams"
+	"banger/internal/cli/systemcmd"
+
+	"github.com/spf13/cobra"
+)
+
+// fake is an installation whose daemon runs or does not, and what was done.
+type fake struct {
+	running bool
+	report  api.DoctorReport
+	vms     []banger.VM
+	log     string
+	done    []string
+}
+
+func (f *fake) Connect(context.Context) (systemcmd.Client, error) {
+	if !f.running {
+		f.done = append(f.done, "started")
+	}
+	f.running = true
+	return f, nil
+}
+
+func (f *fake) Find(context.Context) (systemcmd.Client, error) {
+	if !f.running {
+		return nil, launch.ErrNone
+	}
+	return f, nil
+}
+
+func (f *fake) Stop(context.Context) error {
+	if !f.running {
+		return launch.ErrNone
+	}
+	f.running = false
+	f.done = append(f.done, "stopped")
+	return nil
+}
+
+func (f *fake) DaemonStatus(context.Context) (api.Status, error) {
+	return api.Status{PID: 77, Build: "b1", Log: f.log}, nil
+}
+
+func (f *fake) Doctor(_ context.Context, r api.DoctorRequest) (api.DoctorReport, error) {
+	f.done = append(f.done, "doctor "+r.For)
+	return f.report, nil
+}
+
+func (f *fake) ListVMs(context.Context) ([]banger.VM, error) { return f.vms, nil }
+
+func (f *fake) StopVM(_ context.Context, r api.StopRequest) (*client.Op[banger.VM], error) {
+	f.done = append(f.done, "stop "+r.VM)
+	return nil, banger.Errorf(banger.Busy, "%s is busy", r.VM)
+}
+
+func (f *fake) run(t *testing.T, io *streams.Streams, args string) error {
+	t.Helper()
+	root := &cobra.Command{Use: "banger", SilenceErrors: true, SilenceUsage: true}
+	root.AddCommand(systemcmd.New(systemcmd.Env{IO: io, Daemon: f, Log: func() (string, error) { return f.log, nil }})...)
+	root.SetArgs(strings.Fields(args))
+	return root.ExecuteContext(t.Context())
+}
+
+func TestDaemon(t *testing.T) {
+	for _, c := range []struct {
+		args    string
+		running bool
+		done    string
+		said    string
+		code    banger.Code
+	}{
+		{"daemon status", false, "", "", banger.HostUnready},
+		{"daemon start", false, "started", "bangerd runs (process 77)\n", ""},
+		{"daemon start", true, "", "bangerd runs (process 77)\n", ""},
+		{"daemon stop", false, "", "bangerd does not run\n", ""},
+		{"daemon stop", true, "stopped", "", ""},
+		{"daemon restart", false, "started", "bangerd runs (process 77)\n", ""},
+		{"daemon restart", true, "stopped, started", "bangerd runs (process 77)\n", ""},
+	} {
+		f := &fake{running: c.running}
+		s, _, _, errs := streams.Test()
+		err := f.run(t, s, c.args)
+		if got := strings.Join(f.done, ", "); banger.CodeOf(err) != c.code || got != c.done || errs.String() != c.said {
+			t.Errorf("%s, running %v: %v, %s, %q", c.args, c.running, err, got, errs)
+		}
+	}
+}
+
+// A VM that does not stop keeps its daemon.
+func TestStopAll(t *testing.T) {
+	f := &fake{vms: []banger.VM{
+		{ID: "00000001", State: banger.StateRunning},
+		{ID: "00000002", State: banger.StateStopped},
+		{ID: "00000003", State: banger.StateStarting},
+	}}
+	s, _, _, _ := streams.Test()
+	err := f.run(t, s, "daemon stop --all")
+	if got := strings.Join(f.done, ", "); got != "started, stop 00000001, stop 00000003" || banger.CodeOf(err) != banger.Busy {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	for args, want := range map[string]string{"daemon status": "PID         77\n", "daemon status -o yaml": "api: 0\nbuild: b1\n"} {
+		s, _, out, _ := streams.Test()
+		if err := (&fake{running: true}).run(t, s, args); err != nil || !strings.HasPrefix(out.String(), want) {
+			t.Errorf("%s: %v\n%s", args, err, out)
+		}
+	}
+}
+
+func TestDoctor(t *testing.T) {
+	report := api.DoctorReport{Checks: []api.Check{
+		{Name: "qemu", Status: "ok", Message: "8.0"},
+		{Name: "bundle", Status: "failed", Message: "there is none\x1b", Remedy: "banger bundle build"},
+	}}
+	f := &fake{report: report}
+	s, _, out, _ := streams.Test()
+	err := f.run(t, s, "doctor --for vm-start")
+	want := `STATUS  CHECK   RESULT
+ok      qemu    8.0
+failed  bundle  there is none\x1b
+                -> banger bundle build
+`
+	if banger.CodeOf(err) != banger.HostUnready || out.String() != want || f.done[1] != "doctor vm-start" {
+		t.Errorf("%v, %q\n%s", err, f.done, out)
+	}
+	f.report.OK = true
+	s, _, out, _ = streams.Test()
+	err = f.run(t, s, "doctor -o json")
+	var got api.DoctorReport
+	if err != nil || json.Unmarshal(out.Bytes(), &got) != nil || len(got.Checks) != 2 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestLogs(t *testing.T) {
+	f := &fake{log: filepath.Join(t.TempDir(), "daemon.log")}
+	s, _, out, _ := streams.Test()
+	if err := f.run(t, s, "daemon logs"); banger.CodeOf(err) != banger.NotFound {
+		t.Errorf("no log: %v", err)
+	}
+	if err := os.WriteFile(f.log, []byte("one\x1b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.run(t, s, "daemon logs"); err != nil || out.String() != "one\x1b\n" {
+		t.Errorf("%v, %q", err, out)
+	}
+	out.Reset()
+	s.OutTerm = true
+	if err := f.run(t, s, "daemon logs"); err != nil || out.String() != "one\\x1b\n" {
+		t.Errorf("on a terminal: %v, %q", err, out)
+	}
+}
+
+// What is added is shown, also after the daemon cut its log, until Ctrl-C.
+func TestLogsFollow(t *testing.T) {
+	f := &fake{log: filepath.Join(t.TempDir(), "daemon.log")}
+	write := func(text string) {
+		if err := os.WriteFile(f.log, []byte(text), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	write("first, a long line\n")
+	ctx, interrupt := context.WithCancel(t.Context())
+	s, _, _, _ := streams.Test()
+	var got bytes.Buffer
+	s.Out = writer(func(p []byte) {
+		got.Write(p)
+		switch got.String() {
+		case "first, a long line\n":
+			write("cut\n")
+		case "first, a long line\ncut\n":
+			interrupt()
+		}
+	})
+	root := &cobra.Command{Use: "banger"}
+	root.AddCommand(systemcmd.New(systemcmd.Env{IO: s, Daemon: f, Log: func() (string, error) { return f.log, nil }})...)
+	root.SetArgs([]string{"daemon", "logs", "-f"})
+	if err := root.ExecuteContext(ctx); err != nil {
+		t.Errorf("%v, %q", err, got.String())
+	}
+}
+
+type writer func([]byte)
+
+func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
+
+func TestVersion(t *testing.T) {
+	for args, want := range map[string]string{"version": "banger ", "version -o json": "{\n  \"version\": "} {
+		s, _, out, _ := streams.Test()
+		if err := (&fake{}).run(t, s, args); err != nil || !strings.HasPrefix(out.String(), want) {
+			t.Errorf("%s: %v, %q", args, err, out)
+		}
+	}
+}

@@ -136,5 +136,5 @@ func writeSynced(name string, text []byte) error {
 		return err
 	}
 	_, err = f.Write(text)
-	return errors.Join(err, f.Sync(), f.Close())
+	return errors.Join(err, f.Chmod(0o444), f.Sync(), f.Close())
 }

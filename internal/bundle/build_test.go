@@ -3,10 +3,12 @@ package bundle_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"banger"
@@ -48,7 +50,7 @@ func TestTreeIsNobodysMachine(t *testing.T) {
 				t.Errorf("%s: %q, %v", name, got, err)
 			}
 		}
-		for _, name := range []string{"etc/ssh/ssh_host_rsa_key", "etc/resolv.conf"} {
+		for _, name := range []string{"etc/ssh/ssh_host_rsa_key", "etc/resolv.conf", "etc/dpkg/dpkg.cfg.d/99mmdebstrap"} {
 			if _, err := os.Lstat(filepath.Join(tree, name)); err == nil {
 				t.Errorf("%s is in the image", name)
 			}
@@ -59,6 +61,35 @@ func TestTreeIsNobodysMachine(t *testing.T) {
 	}
 	if _, err := b.Build(t.Context(), out, silent{}); err != nil || !seen {
 		t.Errorf("image made: %v, %v", seen, err)
+	}
+}
+
+// bangerd's umask is 077: what it writes for others to read must not depend
+// on that.
+func TestModesAreNotTheUmasks(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	b, p, out := builder(t)
+	p.hook = func(tool string, args []string) {
+		i := slices.Index(args, "-d")
+		if tool != "mke2fs" || i < 0 || !strings.HasSuffix(args[i+1], "/tree") {
+			return
+		}
+		for name, want := range map[string]fs.FileMode{
+			"etc/hosts": 0o644, "etc/systemd/system/ssh.service.d": fs.ModeDir | 0o755, "var/.updated": 0o644, "lib/modules/" + release: fs.ModeDir | 0o755,
+		} {
+			if st, err := os.Stat(filepath.Join(args[i+1], name)); err != nil || st.Mode() != want {
+				t.Errorf("%s: %v, %v", name, st, err)
+			}
+		}
+	}
+	made, err := b.Build(t.Context(), out, silent{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range append(made.Artifacts, banger.BundleArtifact{File: banger.BundleManifest}) {
+		if st, err := os.Stat(filepath.Join(out, a.File)); err != nil || st.Mode() != 0o444 {
+			t.Errorf("%s: %v, %v", a.File, st.Mode(), err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,15 +42,16 @@ func (b *Builder) unpackKernel(ctx context.Context, w *workspace) (kernelPackage
 	}
 	// The tree's own depmod, not the host's: the modules are read by its kmod.
 	moved := filepath.Join(w.tree, "lib/modules")
-	if err := errors.Join(os.MkdirAll(moved, 0o755), os.Rename(filepath.Join(root, "lib/modules", release), filepath.Join(moved, release))); err != nil {
+	if err := errors.Join(mkdirOpen(moved), os.Rename(filepath.Join(root, "lib/modules", release), filepath.Join(moved, release))); err != nil {
 		return kernelPackage{}, fmt.Errorf("move modules: %w", err)
 	}
-	// depmod warns about missing modules.builtin of a kernel without any: not of this one.
-	if _, err := b.Runner.Run(ctx, b.inside(host.Cmd{Tool: "chroot", Args: []string{w.tree, "/sbin/depmod", release}})); err != nil {
+	depmod := []string{w.tree, "/bin/sh", "-c", `umask 022 && exec /sbin/depmod "$1"`, "sh", release}
+	if _, err := b.Runner.Run(ctx, b.inside(host.Cmd{Tool: "chroot", Args: depmod})); err != nil {
 		return kernelPackage{}, fmt.Errorf("index modules: %w", err)
 	}
 	modules := filepath.Join(w.kernel, release)
-	if err := os.Rename(filepath.Join(moved, release), modules); err != nil {
+	// An empty directory stays: where a VM mounts the modules image.
+	if err := errors.Join(os.Rename(filepath.Join(moved, release), modules), mkdirOpen(filepath.Join(moved, release))); err != nil {
 		return kernelPackage{}, fmt.Errorf("move modules: %w", err)
 	}
 	if err := os.Rename(filepath.Join(root, "boot/vmlinuz-"+release), filepath.Join(w.bundle, fileKernel)); err != nil {
@@ -61,4 +63,12 @@ func (b *Builder) unpackKernel(ctx context.Context, w *workspace) (kernelPackage
 // escapeGlob makes a path safe to begin a glob pattern with.
 func escapeGlob(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
+// mkdirOpen makes a directory that all may enter, whatever the umask.
+func mkdirOpen(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
 }

@@ -78,6 +78,12 @@ func (p *pretend) bootstrap(c host.Cmd, args []string) {
 	tree := args[slices.Index(args, "bookworm")+1]
 	p.put(tree+"/etc/shadow", "root:*:1::::::\n")
 	p.put(tree+"/etc/ssh/ssh_host_rsa_key", "everybody's")
+	for _, dir := range []string{"/lib", "/etc/default", "/etc/apt/apt.conf.d", "/etc/systemd/system", "/var"} {
+		if err := os.MkdirAll(tree+dir, 0o755); err != nil {
+			p.t.Error(err)
+		}
+	}
+	p.put(tree+"/etc/dpkg/dpkg.cfg.d/99mmdebstrap", "force-unsafe-io\n")
 	p.put(tree+"/usr/lib/os-release", "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n")
 	p.put(tree+"/var/lib/dpkg/status", "")
 	if err := os.Symlink("/etc/passwd", tree+"/etc/hostname"); err != nil {

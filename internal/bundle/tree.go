@@ -19,6 +19,7 @@ var removed = []string{
 	"etc/ssh/ssh_host_ecdsa_key", "etc/ssh/ssh_host_ecdsa_key.pub",
 	"etc/ssh/ssh_host_ed25519_key", "etc/ssh/ssh_host_ed25519_key.pub",
 	"etc/ssh/ssh_host_rsa_key", "etc/ssh/ssh_host_rsa_key.pub",
+	"etc/dpkg/dpkg.cfg.d/99mmdebstrap", // --dpkgopt: in a VM dpkg shall sync what it writes
 	"var/lib/dbus/machine-id",
 	"var/lib/systemd/random-seed",
 	"var/log/apt", "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log",
@@ -63,8 +64,7 @@ func prepareTree(dir string) (osName string, err error) {
 		}
 	}
 	for name, text := range written {
-		// Removed first: what is there may be a link.
-		if err := errors.Join(tree.MkdirAll(path.Dir(name), 0o755), tree.RemoveAll(name), tree.WriteFile(name, []byte(text), 0o644)); err != nil {
+		if err := replace(tree, name, text); err != nil {
 			return "", fmt.Errorf("write in tree: %w", err)
 		}
 	}
@@ -75,6 +75,18 @@ func prepareTree(dir string) (osName string, err error) {
 		return "", err
 	}
 	return prettyName(tree)
+}
+
+// replace writes a file of the tree, in the place of what is there: that may
+// be a link. Modes are set outright, for the daemon's umask is not the image's.
+func replace(tree *os.Root, name, text string) error {
+	dir := path.Dir(name)
+	if _, err := tree.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if err := errors.Join(tree.Mkdir(dir, 0o755), tree.Chmod(dir, 0o755)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(tree.RemoveAll(name), tree.WriteFile(name, []byte(text), 0o644), tree.Chmod(name, 0o644))
 }
 
 func setUnits(tree *os.Root) error {
@@ -100,7 +112,7 @@ func markUpdated(tree *os.Root) error {
 	}
 	at := usr.ModTime().Add(time.Second)
 	for _, name := range []string{"etc/.updated", "var/.updated"} {
-		if err := errors.Join(tree.WriteFile(name, nil, 0o644), tree.Chtimes(name, at, at)); err != nil {
+		if err := errors.Join(replace(tree, name, ""), tree.Chtimes(name, at, at)); err != nil {
 			return fmt.Errorf("mark tree as updated: %w", err)
 		}
 	}

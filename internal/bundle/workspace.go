@@ -59,7 +59,7 @@ func (b *Builder) fill(ctx context.Context, w *workspace) error {
 		return err
 	}
 	for _, d := range []string{w.kernel, w.tmp, w.bundle} {
-		if err := os.Mkdir(d, 0o755); err != nil {
+		if err := mkdirOpen(d); err != nil {
 			return fmt.Errorf("make build directory: %w", err)
 		}
 	}

@@ -60,12 +60,8 @@ func Args(t Target, command []string) ([]string, error) {
 	} {
 		args = append(args, "-o", o[0]+"="+o[1])
 	}
-	// The second -- is for ssh, which reads options after the host as well.
-	args = append(args, "--", t.Name)
-	if len(command) > 0 {
-		args = append(append(args, "--"), command...)
-	}
-	return args, nil
+	// Without the dashes ssh would look for options after the host as well.
+	return append(append(args, "--", t.Name), command...), nil
 }
 
 // Exec replaces this process with the ssh(1) of Args; it returns only when

@@ -164,7 +164,7 @@ func TestSSH(t *testing.T) {
 	if err := s.run(t.Context(), "ssh", "web", "--", "ls", "-l"); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(s.ssh, " "); !strings.HasSuffix(got, "-- web -- ls -l") || !strings.Contains(got, "Port=2000") {
+	if got := strings.Join(s.ssh, " "); !strings.HasSuffix(got, "-- web ls -l") || !strings.Contains(got, "Port=2000") {
 		t.Errorf("got %s", got)
 	}
 	if want := "web is still booting; waiting until it is ready\n"; s.err.String() != want {

@@ -49,9 +49,10 @@ func ServeExec(ctx context.Context, conn net.Conn, run func(context.Context, Exe
 
 	var reader sync.WaitGroup
 	reader.Go(func() {
-		err := s.read(conn)
+		// Wrapped, since the connection's end is not the end of stdin.
+		err := fmt.Errorf("client of exec is gone: %w", s.read(conn))
+		cancel(err)
 		s.stdin.close(err)
-		cancel(fmt.Errorf("client of exec is gone: %w", err))
 	})
 	exit, err := run(ctx, ExecStreams{
 		Stdin:   s.stdin,

@@ -133,9 +133,13 @@ func TestClientGoesAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, result := served(t, func(ctx context.Context, s api.ExecStreams) (api.ExecExit, error) {
 				<-ctx.Done()
-				for {
-					if _, err := s.Stdin.Read(make([]byte, 64<<10)); err != nil {
-						break // at last: nobody waits for a client that is gone
+				for { // to its end: nobody waits for a client that is gone
+					_, err := s.Stdin.Read(make([]byte, 64<<10))
+					if err == io.EOF && name != "goes on at EOF" {
+						t.Error("a client that is gone looks like the end of stdin")
+					}
+					if err != nil {
+						break
 					}
 				}
 				return api.ExecExit{}, context.Cause(ctx)

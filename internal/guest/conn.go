@@ -21,12 +21,13 @@ type Conn struct {
 	cfg    Config
 	client *ssh.Client
 	alive  *keepalive
+	asking chan struct{} // held (by a value in it) while a global request is under way: SSH answers them in order
 	done   chan struct{}
 }
 
 func newConn(client *ssh.Client, cfg Config) *Conn {
-	c := &Conn{cfg: cfg, client: client, done: make(chan struct{})}
-	c.alive = newKeepalive(client, func() {
+	c := &Conn{cfg: cfg, client: client, asking: make(chan struct{}, 1), done: make(chan struct{})}
+	c.alive = newKeepalive(c.probe, func() {
 		cfg.log().Warn("guest program does not answer, closing the connection")
 		client.Close()
 	})
@@ -49,7 +50,8 @@ func (c *Conn) Close() error {
 
 // Status asks the guest program how its machine is.
 func (c *Conn) Status(ctx context.Context) (guestapi.Status, error) {
-	return c.status(ctx, guestapi.StatusRequest)
+	body, err := c.request(ctx, guestapi.StatusRequest, nil, c.alive.use())
+	return parseStatus(body, err)
 }
 
 // WaitBooted returns once the machine has booted, or failed to, in its own
@@ -71,22 +73,16 @@ func (c *Conn) WaitBooted(ctx context.Context) (guestapi.Status, error) {
 		case <-ctx.Done():
 		}
 	}()
-	_, body, err := own.request(ctx, guestapi.WaitBootedRequest, nil)
+	// Not a use of own: a probe would wait behind this request and give up.
+	body, err := own.request(ctx, guestapi.WaitBootedRequest, nil, func() {})
 	return parseStatus(body, err)
 }
 
 // Shutdown asks the guest program to end the machine in the image's own way;
 // how is "poweroff" or "reboot". It returns when that is under way.
 func (c *Conn) Shutdown(ctx context.Context, how string) error {
-	defer c.alive.use()()
-	_, _, err := c.request(ctx, guestapi.ShutdownRequest, []byte(how))
+	_, err := c.request(ctx, guestapi.ShutdownRequest, []byte(how), c.alive.use())
 	return err
-}
-
-func (c *Conn) status(ctx context.Context, name string) (guestapi.Status, error) {
-	defer c.alive.use()()
-	_, body, err := c.request(ctx, name, nil)
-	return parseStatus(body, err)
 }
 
 // maxStatus bounds what a guest may say about itself, bytes.
@@ -111,42 +107,81 @@ func parseStatus(body []byte, err error) (guestapi.Status, error) {
 	return s, nil
 }
 
-// request sends a global request and waits for its answer or the end of ctx;
-// the answer is then still awaited in the background, since SSH has no way to
-// take a request back.
-func (c *Conn) request(ctx context.Context, name string, payload []byte) (bool, []byte, error) {
+// request sends a global request and waits for its answer or the end of ctx.
+// SSH has no way to take a request back: the answer is awaited in the
+// background then, and release is called when it has come or never will.
+func (c *Conn) request(ctx context.Context, name string, payload []byte, release func()) ([]byte, error) {
 	type reply struct {
 		ok   bool
 		body []byte
 		err  error
 	}
+	select {
+	case c.asking <- struct{}{}:
+	case <-ctx.Done():
+		release()
+		return nil, fmt.Errorf("%s: %w", name, context.Cause(ctx))
+	}
 	ch := make(chan reply, 1)
 	go func() {
+		defer release()
+		defer func() { <-c.asking }()
 		ok, body, err := c.client.SendRequest(name, true, payload)
 		ch <- reply{ok, body, err}
 	}()
 	select {
 	case <-ctx.Done():
-		return false, nil, fmt.Errorf("%s: %w", name, context.Cause(ctx))
+		return nil, fmt.Errorf("%s: %w", name, context.Cause(ctx))
 	case r := <-ch:
 		switch {
 		case r.err != nil:
-			return false, nil, fmt.Errorf("%s: %w: %w", name, ErrLost, foreign(r.err))
+			return nil, fmt.Errorf("%s: %w: %w", name, ErrLost, foreign(r.err))
 		case !r.ok:
-			return false, nil, fmt.Errorf("%s: guest program refused", name)
+			return nil, fmt.Errorf("%s: %w", name, errRefused)
 		}
-		return true, r.body, nil
+		return r.body, nil
 	}
+}
+
+// probe asks for a sign of life and waits for it, as long as there is a
+// connection. A refusal is an answer, too: servers need not know the name.
+func (c *Conn) probe() error {
+	select {
+	case c.asking <- struct{}{}:
+	case <-c.done:
+		return ErrLost
+	}
+	defer func() { <-c.asking }()
+	_, _, err := c.client.SendRequest("keepalive@openssh.com", true, nil)
+	return err
 }
 
 // OpenDirect connects to a TCP port inside the guest, as ssh -L does. The
 // connection has no deadlines; closing it is what ends a Read.
 func (c *Conn) OpenDirect(ctx context.Context, host string, port int) (net.Conn, error) {
-	conn, err := c.client.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err != nil {
-		return nil, fmt.Errorf("connect to port %d in guest: %w", port, foreign(err))
+	opened := make(chan error, 1)
+	d := &directConn{release: sync.OnceFunc(c.alive.use())}
+	go func() {
+		var err error
+		if d.Conn, err = c.client.Dial("tcp", net.JoinHostPort(host, strconv.Itoa(port))); err != nil {
+			d.release()
+		}
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		if err != nil {
+			return nil, fmt.Errorf("connect to port %d in guest: %w", port, foreign(err))
+		}
+		return d, nil
+	case <-ctx.Done():
+		go func() {
+			if <-opened == nil {
+				d.Close()
+			}
+		}()
+		return nil, fmt.Errorf("connect to port %d in guest: %w", port, context.Cause(ctx))
 	}
-	return &directConn{Conn: conn, release: sync.OnceFunc(c.alive.use())}, nil
 }
 
 // A directConn counts as a use of its Conn until it is closed.

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"banger/internal/guest"
 	"banger/internal/guestapi"
@@ -197,6 +198,21 @@ func TestBrokenOutput(t *testing.T) {
 	if _, err := c.Exec(limited(t), argv("yes"), guest.Streams{Stdout: brokenWriter{}}); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestBrokenStdin: the guest sees a hang-up, not the end of a file.
+func TestBrokenStdin(t *testing.T) {
+	hungUp := make(chan struct{})
+	c, _ := connect(t, func(s *session) {
+		for range s.control {
+		}
+		close(hungUp)
+	})
+	stdin := io.MultiReader(strings.NewReader("rm -r /tmp"), iotest.ErrReader(io.ErrUnexpectedEOF))
+	if _, err := c.Exec(limited(t), argv("sh"), guest.Streams{Stdin: stdin}); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v", err)
+	}
+	<-hungUp
 }
 
 func TestLostWhileRunning(t *testing.T) {

@@ -40,7 +40,7 @@ func (e *execution) run(ctx context.Context, cmd guestapi.Exec, fail context.Can
 	if err := begin(ch, cmd, e.streams.TTY); err != nil {
 		return err
 	}
-	go e.sendStdin(ch)
+	go e.sendStdin(ch, fail)
 	go e.sendControl(ctx, ch)
 	var output sync.WaitGroup
 	output.Go(func() { copyOutput(&e.stdout, ch, fail) })
@@ -106,11 +106,30 @@ func copyOutput(to *gate, from io.Reader, fail context.CancelCauseFunc) {
 	}
 }
 
-func (e *execution) sendStdin(ch ssh.Channel) {
-	if e.streams.Stdin != nil {
-		io.Copy(ch, e.streams.Stdin) // ends early when the command does not want it, as a pipe would
+// sendStdin copies stdin until the command does not want it any more. One that
+// breaks fails the command: half of it, with an end of file, would be obeyed.
+func (e *execution) sendStdin(ch ssh.Channel, fail context.CancelCauseFunc) {
+	if e.streams.Stdin == nil {
+		ch.CloseWrite()
+		return
 	}
-	ch.CloseWrite()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := e.streams.Stdin.Read(buf)
+		if n > 0 {
+			if _, err := ch.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		switch {
+		case err == io.EOF: // only the plain one is the end
+			ch.CloseWrite()
+			return
+		case err != nil:
+			fail(fmt.Errorf("read stdin: %w", err))
+			return
+		}
+	}
 }
 
 // sendControl passes sizes and signals on until ctx ends. Neither waits for an

@@ -3,8 +3,6 @@ package guest
 import (
 	"sync"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 )
 
 const (
@@ -20,8 +18,8 @@ const (
 // timer: an idle VM is not woken, nor is the daemon. A guest that died in
 // between is noticed by the kernel (its VMM's socket closes), or at the next use.
 type keepalive struct {
-	client *ssh.Client
-	dead   func()
+	ask  func() error // returns when the guest has answered, or the connection is lost
+	dead func()
 
 	mu    sync.Mutex
 	uses  int
@@ -29,8 +27,8 @@ type keepalive struct {
 	busy  bool        // a probe is under way
 }
 
-func newKeepalive(client *ssh.Client, dead func()) *keepalive {
-	return &keepalive{client: client, dead: dead}
+func newKeepalive(ask func() error, dead func()) *keepalive {
+	return &keepalive{ask: ask, dead: dead}
 }
 
 // use begins a use; what it returns ends it, and must be called once.
@@ -56,14 +54,14 @@ func (k *keepalive) arm() {
 	}
 }
 
-// probe asks once. A refusal is an answer, too: servers need not know the name.
+// probe asks once.
 func (k *keepalive) probe() {
 	k.mu.Lock()
 	k.timer, k.busy = nil, true
 	k.mu.Unlock()
 
 	limit := time.AfterFunc(keepaliveLimit, k.dead)
-	_, _, err := k.client.SendRequest("keepalive@openssh.com", true, nil)
+	err := k.ask()
 	limit.Stop()
 
 	k.mu.Lock()

@@ -51,10 +51,8 @@ func (q *queued) Write(p []byte) (int, error) {
 
 func (q *queued) Close() error { q.close(); return nil }
 
-// TestKeepalive runs on a clock that jumps to the next timer: a connection is
-// kept while the guest answers, has no timer while nothing uses it, and is
-// closed when a guest that is used answers no more.
-func TestKeepalive(t *testing.T) {
+// onFakeClock runs test with a connection whose time jumps to the next timer.
+func onFakeClock(t *testing.T, test func(t *testing.T, g *pretendGuest, c *guest.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		g, cfg := newGuest(t, func(s *session) {
 			for range s.control {
@@ -71,6 +69,14 @@ func TestKeepalive(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		test(t, g, c)
+	})
+}
+
+// TestKeepalive: a connection is kept while the guest answers, has no timer
+// while nothing uses it, and is closed when a guest that is used answers no more.
+func TestKeepalive(t *testing.T) {
+	onFakeClock(t, func(t *testing.T, g *pretendGuest, c *guest.Conn) {
 		time.Sleep(24 * time.Hour) // idle
 		if _, err := c.Status(t.Context()); err != nil {
 			t.Fatalf("after a day without use: %v", err)
@@ -94,6 +100,46 @@ func TestKeepalive(t *testing.T) {
 			t.Errorf("of a frozen guest: %v", err)
 		}
 		<-c.Done()
+		close(frozen)
+	})
+}
+
+// TestKeepaliveOfAbandonedRequests: whoever asked a frozen guest has left, and
+// the question does not stay open for ever.
+func TestKeepaliveOfAbandonedRequests(t *testing.T) {
+	onFakeClock(t, func(t *testing.T, g *pretendGuest, c *guest.Conn) {
+		frozen := make(chan struct{})
+		g.freeze(frozen)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Status(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		<-c.Done()
+		close(frozen)
+	})
+}
+
+// TestKeepaliveOfWaitBooted: a guest that boots for an hour is not taken for
+// dead, one that freezes meanwhile is.
+func TestKeepaliveOfWaitBooted(t *testing.T) {
+	onFakeClock(t, func(t *testing.T, g *pretendGuest, c *guest.Conn) {
+		go func() {
+			time.Sleep(time.Hour)
+			close(g.booted)
+		}()
+		if s, err := c.WaitBooted(t.Context()); err != nil || !s.Booted {
+			t.Fatalf("after an hour: %+v, %v", s, err)
+		}
+		g.booted = make(chan struct{})
+		frozen := make(chan struct{})
+		go func() {
+			time.Sleep(time.Hour)
+			g.freeze(frozen)
+		}()
+		if _, err := c.WaitBooted(t.Context()); !errors.Is(err, guest.ErrLost) {
+			t.Errorf("of a frozen guest: %v", err)
+		}
 		close(frozen)
 	})
 }

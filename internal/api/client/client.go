@@ -49,11 +49,17 @@ func New(path string) *Client {
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.socket)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOTDIR) {
+	switch {
+	case err == nil:
+		return conn, nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOTDIR):
 		err = fmt.Errorf("%w: %w", ErrNoDaemon, err)
 		return nil, (&banger.Error{Code: banger.HostUnready, Message: err.Error(), Err: err}).WithRemedy("banger daemon start")
+	case errors.Is(err, fs.ErrPermission):
+		return nil, banger.Errorf(banger.HostUnready, "connect to bangerd: %w", err).
+			WithRemedy("be the user whose daemon it is: ls -l %s", c.socket)
 	}
-	return conn, err
+	return nil, banger.Errorf(banger.HostUnready, "connect to bangerd: %w", err)
 }
 
 // base is never resolved: every connection goes to the socket.

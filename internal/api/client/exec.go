@@ -23,7 +23,8 @@ import (
 //
 // Stdin is read in a goroutine of its own. A Read that is under way when the
 // command ends is interrupted where Stdin has SetReadDeadline and it works, and
-// otherwise left behind: its bytes are lost. Stdin is ignored, and the command
+// otherwise left behind: its bytes are lost. An error of Stdin ends it as its
+// end does, as for ssh(1): a terminal that is gone is one. Stdin is ignored, and the command
 // reads end of file, unless r.Stdin is set. When ctx ends the command is hung
 // up on.
 func (c *Client) ExecVM(ctx context.Context, r api.ExecRequest, s api.ExecStreams) (api.ExecExit, error) {

@@ -137,7 +137,7 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 		select {
 		case <-tick.C:
 			d.vms.CutLogs()
-			if err := sock.mend(); err != nil {
+			if err := sock.mend(d.layout.Prepare); err != nil {
 				d.log.Warn("make the socket again", "err", err)
 			}
 			continue

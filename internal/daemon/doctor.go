@@ -13,6 +13,7 @@ import (
 	"banger/internal/bundle"
 	"banger/internal/doctor"
 	"banger/internal/host"
+	"banger/internal/network/usernet"
 	"banger/internal/storage/overlay"
 	"banger/internal/version"
 )
@@ -45,7 +46,7 @@ func (d *daemon) checks() []doctor.Check {
 		}},
 		{Name: "runtime bundle", For: start, Probe: d.checkBundle},
 		{Name: "network user", For: start, Probe: func(context.Context) doctor.Result {
-			return doctor.Result{Status: doctor.Note, Message: "QEMU's own: a guest can reach services on this host's 127.0.0.1 and its other addresses",
+			return doctor.Result{Status: doctor.Note, Message: usernet.Notes,
 				Remedy: "run only guests that you trust with them"}
 		}},
 		{Name: "ssh", For: []string{"ssh"}, Probe: d.checkTool("ssh", "openssh-client")},

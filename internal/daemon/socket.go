@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -72,15 +71,15 @@ func inodeOf(path string) (uint64, error) {
 	return st.Ino, nil
 }
 
-// mend makes the socket again if its file is gone.
-func (s *socket) mend() error {
+// mend makes the socket again if its file is gone; prepare makes its directory.
+func (s *socket) mend(prepare func() error) error {
 	s.mu.Lock()
 	l := s.l
 	s.mu.Unlock()
 	if _, err := os.Lstat(s.path); !errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+	if err := prepare(); err != nil {
 		return err
 	}
 	if err := s.open(); err != nil {

@@ -77,18 +77,34 @@ func (m *Manager) reconcile(ctx context.Context, id banger.VMID) error {
 	m.c.Log.Info("adopted", "vm", id, "name", rec.Spec.Name, "pid", h.PID)
 	// The guest may take its time, or never answer: the lock goes along.
 	locked = false
+	mendCtx, cancel := context.WithCancel(m.ctx)
+	m.mu.Lock()
+	m.mends[id] = cancel
+	m.mu.Unlock()
 	m.wait.Go(func() {
 		defer unlock()
-		m.mend(s, hook)
+		defer m.interrupt(id)
+		m.mend(mendCtx, s, hook)
 	})
 	return nil
 }
 
+// interrupt ends the repair of a VM, if one is under way: what the user wants
+// of it now goes before.
+func (m *Manager) interrupt(id banger.VMID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if cancel := m.mends[id]; cancel != nil {
+		cancel()
+		delete(m.mends, id)
+	}
+}
+
 // mend repairs what belongs to a VM that lives; what cannot be repaired is
 // shown and ends nothing.
-func (m *Manager) mend(s *subject, hook steps.Hook) {
-	err := steps.Mend(m.ctx, s, hook, run()...)
-	if m.ctx.Err() != nil || s.life.over() {
+func (m *Manager) mend(ctx context.Context, s *subject, hook steps.Hook) {
+	err := steps.Mend(ctx, s, hook, run()...)
+	if ctx.Err() != nil || s.life.over() {
 		return
 	}
 	var p *banger.Problem

@@ -98,6 +98,9 @@ func ensureInitrd(ctx context.Context, s *subject) error {
 	if err != nil {
 		return err
 	}
+	if err := s.m.c.Paths.Prepare(); err != nil {
+		return err
+	}
 	if err := privateDir(s.m.c.Paths.RunVMDir(s.rec.ID), s.owner()); err != nil {
 		return err
 	}

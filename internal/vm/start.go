@@ -26,6 +26,7 @@ func (m *Manager) change(ctx context.Context, ref string, fn func(*subject) erro
 	if err != nil {
 		return banger.VM{}, err
 	}
+	m.interrupt(rec.ID)
 	unlock, err := m.locks.Lock(ctx, rec.ID)
 	if err != nil {
 		return banger.VM{}, err

@@ -98,7 +98,7 @@ func (s *subject) hook(rep Reporter) steps.Hook {
 			rep.Step(step)
 		case steps.AfterEnsure:
 			rep.StepDone(step, now.Sub(began[step]))
-			log.Info("step done", "ms", now.Sub(began[step]).Milliseconds())
+			log.Debug("step done", "ms", now.Sub(began[step]).Milliseconds())
 		case steps.BeforeRelease:
 			log.Debug("release")
 		}

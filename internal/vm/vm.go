@@ -68,6 +68,7 @@ type Paths interface {
 	Serial(banger.VMID) string
 	VMMLog(banger.VMID) string
 	Failed() string // directory of logs of failed starts
+	Prepare() error // makes the directories that hold all these, as after a logout emptied the run directory
 }
 
 // Guests reaches the guest programs of VMs, one kept-open connection each.
@@ -143,9 +144,10 @@ type Manager struct {
 
 	mu    sync.Mutex
 	lives map[banger.VMID]*life
-	phase map[banger.VMID]banger.State // of changes under way: starting, stopping
-	news  chan struct{}                // closed and replaced whenever something observable changed
-	wait  sync.WaitGroup               // goroutines that watch VMMs
+	phase map[banger.VMID]banger.State       // of changes under way: starting, stopping
+	mends map[banger.VMID]context.CancelFunc // repairs under way
+	news  chan struct{}                      // closed and replaced whenever something observable changed
+	wait  sync.WaitGroup                     // goroutines that watch VMMs
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -154,7 +156,7 @@ type Manager struct {
 // New returns a Manager that has looked at nothing yet; call Reconcile.
 func New(c Config) *Manager {
 	ctx, stop := context.WithCancel(context.Background())
-	return &Manager{c: c, lives: map[banger.VMID]*life{}, phase: map[banger.VMID]banger.State{}, news: make(chan struct{}), ctx: ctx, stop: stop}
+	return &Manager{c: c, lives: map[banger.VMID]*life{}, phase: map[banger.VMID]banger.State{}, mends: map[banger.VMID]context.CancelFunc{}, news: make(chan struct{}), ctx: ctx, stop: stop}
 }
 
 // Close lets go of all VMs: they live on. It returns when nothing of the

@@ -137,7 +137,7 @@ func (c *Conn) request(ctx context.Context, name string, payload []byte, release
 		case r.err != nil:
 			return nil, fmt.Errorf("%s: %w: %w", name, ErrLost, foreign(r.err))
 		case !r.ok:
-			return nil, fmt.Errorf("%s: %w", name, errRefused)
+			return nil, fmt.Errorf("%s: %w", name, ErrRefused)
 		}
 		return r.body, nil
 	}

@@ -3,7 +3,6 @@ package guest
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -96,7 +95,7 @@ func begin(ch ssh.Channel, cmd guestapi.Exec, tty *PTY) error {
 		for _, kv := range cmd.Env {
 			k, v, _ := strings.Cut(kv, "=")
 			if err := ask(ch, "env", ssh.Marshal(struct{ Name, Value string }{k, v})); err != nil {
-				return err
+				return fmt.Errorf("set variable %q: %w", k, err)
 			}
 		}
 		return ask(ch, "shell", nil)
@@ -111,16 +110,13 @@ func begin(ch ssh.Channel, cmd guestapi.Exec, tty *PTY) error {
 	return ask(ch, guestapi.ExecRequest, ssh.Marshal(struct{ JSON string }{string(b)}))
 }
 
-// errRefused is a request that the guest program answered with no.
-var errRefused = errors.New("guest program refused")
-
 func ask(ch ssh.Channel, name string, payload []byte) error {
 	ok, err := ch.SendRequest(name, true, payload)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrLost, foreign(err))
 	case !ok:
-		return fmt.Errorf("%w: %s", errRefused, name)
+		return fmt.Errorf("%w: %s", ErrRefused, name)
 	}
 	return nil
 }

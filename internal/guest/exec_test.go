@@ -67,7 +67,7 @@ func TestExecEnds(t *testing.T) {
 
 func TestExecRefused(t *testing.T) {
 	c, _ := connect(t, nil)
-	if _, err := c.Exec(limited(t), argv("refused"), guest.Streams{}); err == nil || errors.Is(err, guest.ErrLost) {
+	if _, err := c.Exec(limited(t), argv("refused"), guest.Streams{}); !errors.Is(err, guest.ErrRefused) {
 		t.Errorf("got %v", err)
 	}
 }

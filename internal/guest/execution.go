@@ -28,7 +28,7 @@ func (e *execution) run(ctx context.Context, cmd guestapi.Exec, fail context.Can
 	defer e.conn.alive.use()()
 	ch, reqs, err := e.conn.client.OpenChannel("session", nil)
 	if refused := (*ssh.OpenChannelError)(nil); errors.As(err, &refused) {
-		return fmt.Errorf("%w: another session: %s", errRefused, refused.Reason)
+		return fmt.Errorf("%w: another session: %s", ErrRefused, refused.Reason)
 	} else if err != nil {
 		return fmt.Errorf("%w: %w", ErrLost, foreign(err))
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 
 // events answers op o1 with all, cut off after each number in breaks, once.
 func events(t *testing.T, all []banger.Event, breaks ...int) *http.ServeMux {
+	var mu sync.Mutex // a request may come while the one before it is ending
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/vm.create", func(w http.ResponseWriter, r *http.Request) {
 		api.WriteJSON(w, api.OpStarted{Op: "o1"})
@@ -31,8 +33,13 @@ func events(t *testing.T, all []banger.Event, breaks ...int) *http.ServeMux {
 			return
 		}
 		for n := from; n < len(all); n++ {
-			if len(breaks) > 0 && breaks[0] == n {
+			mu.Lock()
+			cut := len(breaks) > 0 && breaks[0] == n
+			if cut {
 				breaks = breaks[1:]
+			}
+			mu.Unlock()
+			if cut {
 				panic(http.ErrAbortHandler)
 			}
 			e := all[n]

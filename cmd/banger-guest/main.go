@@ -45,7 +45,7 @@ func main() {
 }
 
 func serve() error {
-	boot.IgnoreTermination()
+	boot.Outlive()
 	state, err := boot.LoadState()
 	if err != nil {
 		return err

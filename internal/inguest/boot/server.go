@@ -75,7 +75,7 @@ func startServer(id guestapi.Identity, init string) ([]int, error) {
 	} else {
 		defer group.Close()
 	}
-	server, err := startSelf(ServeArg, group, nil)
+	server, err := startSelf(ServeArg, serverNice, group, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func startServer(id guestapi.Identity, init string) ([]int, error) {
 		complain("watch SSH server", err)
 	} else {
 		defer unix.Close(fd)
-		supervisor, err := startSelf(SuperviseArg, group, []uintptr{uintptr(fd)})
+		supervisor, err := startSelf(SuperviseArg, supervisorNice, group, []uintptr{uintptr(fd)})
 		if err != nil {
 			complain("start supervisor", err)
 		} else {
@@ -110,9 +110,18 @@ func ownCgroup() (*os.File, error) {
 	return os.Open(dir)
 }
 
-// startSelf starts this program in another role. argv[0] begins with "@": that
-// spares it when systemd, shutting down, kills all that is left.
-func startSelf(role string, group *os.File, extra []uintptr) (int, error) {
+// The first login competes with the image's init for a single, perhaps emulated
+// CPU, and so does the supervisor's copying, which can wait.
+const (
+	serverNice     = -10
+	supervisorNice = 19
+)
+
+// startSelf starts this program in another role, in a session of its own. The
+// priority is the session's (sched(7), autogroup): what the server runs has
+// sessions of its own again, and the usual priority. argv[0] begins with "@":
+// that spares it when systemd, shutting down, kills all that is left.
+func startSelf(role string, nice int, group *os.File, extra []uintptr) (int, error) {
 	attr := &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"PATH=" + searchPath, "HOME=/root", "GOTRACEBACK=single"},
@@ -122,7 +131,13 @@ func startSelf(role string, group *os.File, extra []uintptr) (int, error) {
 	if group != nil {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(group.Fd())
 	}
-	return syscall.ForkExec(selfExe, []string{"@banger-guest", role}, attr)
+	pid, err := syscall.ForkExec(selfExe, []string{"@banger-guest", role}, attr)
+	if err != nil {
+		return 0, err
+	}
+	// best effort: a kernel without autogroups schedules all alike
+	os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", pid), []byte(strconv.Itoa(nice)), 0)
+	return pid, nil
 }
 
 // Protected and unprotected are oom_score_adj: when memory runs out, what the

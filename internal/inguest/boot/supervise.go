@@ -19,13 +19,13 @@ import (
 func Supervise() {
 	debug.SetGCPercent(10)
 	complain("protect supervisor", setOOM(protected))
-	IgnoreTermination()
+	Outlive()
 	complain("install "+shutdownFile, installShutdown())
 	awaitPidfd(3)
 	unix.Close(3)
 	for begin := time.Now(); ; begin = time.Now() {
 		report("SSH server ended, starting it again")
-		pid, err := startSelf(ServeArg, nil, nil) // the cgroup is inherited
+		pid, err := startSelf(ServeArg, serverNice, nil, nil) // the cgroup is inherited
 		if err != nil {
 			report(fmt.Sprintf("start SSH server: %v", err))
 		} else {

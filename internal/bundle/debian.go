@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 
 	"banger"
@@ -50,6 +51,9 @@ export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" &&
 package=$(apt-cache show --no-all-versions ` + kernelMeta + ` | sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p') &&
 apt-get -qq -o APT::Sandbox::User=root download "$package"`
 
+// phase matches what mmdebstrap says at the beginning of what takes long.
+var phase = regexp.MustCompile(`^(running apt-get|downloading|extracting|installing|cleaning) `)
+
 // bootstrap makes the Debian tree in w.tree and leaves the kernel package in
 // w.kernel.
 func (b *Builder) bootstrap(ctx context.Context, w *workspace, rep Reporter) error {
@@ -73,7 +77,7 @@ func (b *Builder) bootstrap(ctx context.Context, w *workspace, rep Reporter) err
 		Stderr: func(line string) {
 			switch text, own := strings.CutPrefix(line, "I: "); {
 			case ctx.Err() != nil: // how it tidies up is not interesting
-			case own && !strings.Contains(text, "-hook in shell"):
+			case own && phase.MatchString(text):
 				rep.Message("%s", text)
 			case strings.HasPrefix(line, "E: ") || strings.HasPrefix(line, "Err:"):
 				complaints = append(complaints, line)

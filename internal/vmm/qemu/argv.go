@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,10 +13,11 @@ import (
 // marker is the element of QEMU's argv that tells one launch from all others.
 func marker(launch string) string { return "banger-" + launch }
 
-// argv is QEMU's command line for m. Facts about microvm, measured: without
-// acpi=on Debian's kernel finds no virtio-mmio device; reboot=t ends a guest
-// without a wait for a keyboard controller that is not there.
-func argv(m vmm.Machine, socket, accel string) ([]string, error) {
+// argv is QEMU's command line for m; khz is the rate of the host's TSC. Facts
+// about microvm, measured: without acpi=on Debian's kernel finds no virtio-mmio
+// device and no power button; reboot=t ends a guest without a wait for a
+// keyboard controller that is not there; the first -drive is vda.
+func argv(m vmm.Machine, socket, accel string, khz int) ([]string, error) {
 	a := []string{
 		"-name", marker(m.Launch),
 		"-nodefaults", "-no-user-config", "-display", "none",
@@ -38,9 +38,7 @@ func argv(m vmm.Machine, socket, accel string) ([]string, error) {
 	} else {
 		a = append(a, "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max")
 		// A guest's kernel that cannot calibrate its TSC in time hangs for ever.
-		if khz := hostKHz(); khz > 0 {
-			cmdline = append(cmdline, "tsc_early_khz="+strconv.Itoa(khz))
-		}
+		cmdline = append(cmdline, "tsc_early_khz="+strconv.Itoa(khz))
 	}
 	for i, d := range m.Disks {
 		id := "disk" + strconv.Itoa(i)
@@ -98,28 +96,8 @@ func after(argv []string, option string) string {
 	return ""
 }
 
-func has(argv []string, arg string) bool { return slices.Contains(argv, arg) }
-
-// hostKHz is the host's clock rate, 0 if it is not told.
-func hostKHz() int {
-	b, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return 0
-	}
-	return parseKHz(string(b))
-}
-
-func parseKHz(cpuinfo string) int {
-	for line := range strings.Lines(cpuinfo) {
-		k, v, ok := strings.Cut(line, ":")
-		if !ok || strings.TrimSpace(k) != "cpu MHz" {
-			continue
-		}
-		mhz, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
-		if err != nil || mhz < 1 || mhz > 100_000 {
-			return 0
-		}
-		return int(mhz * 1000)
-	}
-	return 0
+// isLaunch reports whether argv is that of a QEMU of this launch, and not of a
+// grep for one.
+func isLaunch(argv []string, launch string) bool {
+	return argv[0] == tool && after(argv, "-name") == marker(launch) && socketIn(argv) != ""
 }

@@ -9,9 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -20,18 +17,29 @@ const (
 	device   = "/dev/kvm"
 )
 
-// accelerator returns "kvm" where it really works, else "tcg", and why.
-func accelerator(uid int) (accel, why string) {
-	if err := probeKVM(uid); err != nil {
-		return accelTCG, err.Error() + "; guests are emulated in software, which is slow"
-	}
-	return accelKVM, "hardware virtualisation works"
+// A kvm remembers what a probe of KVM found, as far as it stays true.
+type kvm struct {
+	works bool
+	hung  bool // a first guest did not end: its thread is stuck, none other shall be
 }
 
-// probeKVM returns nil only if a guest has run. A /dev/kvm that opens is no
-// proof: on some cloud machines the module is a paravirtual one that emulates
-// every instruction and dies on the first that it does not know.
-func probeKVM(uid int) error {
+// errHung is what is said of a KVM that took a guest and never came back.
+var errHung = errors.New("no KVM: " + device + " is there, but a first guest did not end")
+
+// guestLimit is how long a guest of one instruction may take.
+const guestLimit = 2 * time.Second
+
+// probe returns nil only if a guest has run; uid is the daemon's. A /dev/kvm
+// that opens is no proof: on some cloud machines the module is a paravirtual
+// one that emulates every instruction and dies on the first that it does not
+// know.
+func (k *kvm) probe(uid int) error {
+	switch {
+	case k.works:
+		return nil
+	case k.hung:
+		return errHung
+	}
 	b, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return err
@@ -39,47 +47,61 @@ func probeKVM(uid int) error {
 	if !virtualises(string(b)) {
 		return errors.New("no KVM: the CPU shows neither vmx nor svm in /proc/cpuinfo")
 	}
-	st, err := os.Stat(device)
+	f, err := openKVM(uid)
 	if err != nil {
-		return fmt.Errorf("no KVM: %w", err)
+		return err
 	}
-	if uid == 0 {
-		// VMMs run as users of their own: only what all or the group may do counts.
-		if st.Mode().Perm()&0o060 != 0o060 && st.Mode().Perm()&0o006 != 0o006 {
-			return fmt.Errorf("no KVM: only root may open %s (mode %04o), and a VMM never runs as root", device, st.Mode().Perm())
-		}
-	}
-	f, err := os.OpenFile(device, os.O_RDWR|unix.O_CLOEXEC, 0)
-	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("no KVM: permission denied on %s: join its group with: sudo usermod -aG %s $USER", device, groupOf(st))
-	}
-	if err != nil {
-		return fmt.Errorf("no KVM: %w", err)
-	}
-	// A broken KVM may hang in the call: it gets a thread of its own, and a deadline.
+	// A broken KVM may hang in the call, for which there is no deadline.
 	done := make(chan error, 1)
 	go func() { defer f.Close(); done <- runGuest(int(f.Fd())) }()
+	late := time.NewTimer(guestLimit)
+	defer late.Stop()
 	select {
 	case err := <-done:
 		if err != nil {
 			return fmt.Errorf("no KVM: %s is there, but a first guest failed: %w", device, err)
 		}
+		k.works = true
 		return nil
-	case <-time.After(2 * time.Second):
-		return fmt.Errorf("no KVM: %s is there, but a first guest did not end", device)
+	case <-late.C:
+		k.hung = true
+		return errHung
 	}
 }
 
-func groupOf(st os.FileInfo) string {
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	if !ok {
-		return "kvm"
+// openKVM opens the device; as root, only if a VM's own user could.
+func openKVM(uid int) (*os.File, error) {
+	st, err := os.Stat(device)
+	if err != nil {
+		return nil, fmt.Errorf("no KVM: %w", err)
 	}
-	gid := strconv.Itoa(int(sys.Gid))
+	if mode := st.Mode().Perm(); uid == 0 && mode&0o006 != 0o006 && (mode&0o060 != 0o060 || gidOf(st) == 0) {
+		return nil, fmt.Errorf("no KVM: only root may open %s (mode %04o), and a VMM never runs as root", device, mode)
+	}
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("no KVM: permission denied on %s; join its group: sudo usermod -aG %s $USER, then log in again", device, groupOf(st))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("no KVM: %w", err)
+	}
+	return f, nil
+}
+
+// groupOf returns the name of a file's group.
+func groupOf(st os.FileInfo) string {
+	gid := strconv.Itoa(gidOf(st))
 	if g, err := user.LookupGroupId(gid); err == nil {
 		return g.Name
 	}
 	return gid
+}
+
+func gidOf(st os.FileInfo) int {
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		return int(sys.Gid)
+	}
+	return 0
 }
 
 func virtualises(cpuinfo string) bool {
@@ -94,106 +116,4 @@ func virtualises(cpuinfo string) bool {
 		}
 	}
 	return false
-}
-
-// Numbers and layouts of linux/kvm.h, x86-64.
-const (
-	kvmGetAPIVersion = 0xAE00
-	kvmCreateVM      = 0xAE01
-	kvmVCPUMmapSize  = 0xAE04
-	kvmCreateVCPU    = 0xAE41
-	kvmSetMemory     = 0x4020AE46
-	kvmRun           = 0xAE80
-	kvmSetRegs       = 0x4090AE82
-	kvmGetSregs      = 0x8138AE83
-	kvmSetSregs      = 0x4138AE84
-	kvmAPIVersion    = 12
-	kvmExitHLT       = 5
-	sregsSize        = 312 // struct kvm_sregs
-	regsSize         = 144 // struct kvm_regs
-	regsRIP          = 16 * 8
-	regsRFlags       = 17 * 8
-	runExitReason    = 8 // offset in struct kvm_run
-)
-
-// runGuest runs a guest of one instruction, hlt in real mode at address 0, and
-// returns nil if it exits as hardware makes it exit.
-func runGuest(kvm int) error {
-	if v, err := ioctl(kvm, kvmGetAPIVersion, 0); err != nil || v != kvmAPIVersion {
-		return fmt.Errorf("API version %d: %w", v, err)
-	}
-	vm, err := ioctl(kvm, kvmCreateVM, 0)
-	if err != nil {
-		return fmt.Errorf("create a VM: %w", err)
-	}
-	defer unix.Close(vm)
-	mem, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return err
-	}
-	defer unix.Munmap(mem)
-	mem[0] = 0xf4 // hlt
-	region := struct {
-		slot, flags         uint32
-		guest, size, mapped uint64
-	}{size: 4096, mapped: uint64(uintptr(unsafe.Pointer(&mem[0])))}
-	if _, err := ioctl(vm, kvmSetMemory, uintptr(unsafe.Pointer(&region))); err != nil {
-		return fmt.Errorf("give it memory: %w", err)
-	}
-	cpu, err := ioctl(vm, kvmCreateVCPU, 0)
-	if err != nil {
-		return fmt.Errorf("create a CPU: %w", err)
-	}
-	defer unix.Close(cpu)
-	size, err := ioctl(kvm, kvmVCPUMmapSize, 0)
-	if err != nil {
-		return err
-	}
-	run, err := unix.Mmap(cpu, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return err
-	}
-	defer unix.Munmap(run)
-	if err := startAtZero(cpu); err != nil {
-		return err
-	}
-	if _, err := ioctl(cpu, kvmRun, 0); err != nil {
-		return fmt.Errorf("run: %w", err)
-	}
-	if reason := *(*uint32)(unsafe.Pointer(&run[runExitReason])); reason != kvmExitHLT {
-		return fmt.Errorf("exit reason %d, not %d (HLT)", reason, kvmExitHLT)
-	}
-	return nil
-}
-
-// startAtZero sets cs:ip to 0:0.
-func startAtZero(cpu int) error {
-	var sregs [sregsSize]byte
-	if _, err := ioctl(cpu, kvmGetSregs, uintptr(unsafe.Pointer(&sregs))); err != nil {
-		return err
-	}
-	// cs is the first segment: base (8 bytes), limit (4), selector (2).
-	clear(sregs[0:8])
-	clear(sregs[12:14])
-	if _, err := ioctl(cpu, kvmSetSregs, uintptr(unsafe.Pointer(&sregs))); err != nil {
-		return err
-	}
-	var regs [regsSize]byte
-	regs[regsRIP] = 0
-	regs[regsRFlags] = 2 // the bit that is always set
-	_, err := ioctl(cpu, kvmSetRegs, uintptr(unsafe.Pointer(&regs)))
-	return err
-}
-
-func ioctl(fd int, request, arg uintptr) (int, error) {
-	for {
-		r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, arg)
-		if errno == unix.EINTR {
-			continue
-		}
-		if errno != 0 {
-			return 0, errno
-		}
-		return int(r), nil
-	}
 }

@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,7 +13,7 @@ import (
 	"banger/internal/host"
 )
 
-// How long QEMU may take to quit, and to end by SIGTERM, before SIGKILL.
+// How long QEMU may take to quit, and to end by each signal.
 const (
 	quitLimit = 3 * time.Second
 	termLimit = 2 * time.Second
@@ -25,88 +21,111 @@ const (
 
 // A process implements vmm.Process.
 type process struct {
-	b      *Backend
-	h      banger.Handle
-	watch  host.Watch
-	mon    *monitor // nil: it cannot be asked
-	reason string   // why its guest ended, if that came before us
+	h     banger.Handle
+	watch host.Watch
+	mon   *monitor // nil: it cannot be asked
+	now   func() time.Time
 
-	killed  atomic.Bool
-	over    chan struct{} // closed when exit is known
-	exit    banger.Exit
-	closing sync.Once
-	closed  chan struct{}
+	killed   atomic.Bool
+	over     chan struct{} // closed when exit is known
+	exit     banger.Exit
+	open     context.Context // until Close
+	close    context.CancelFunc
+	followed chan struct{} // closed when nobody follows it any more
 }
 
 // take puts a VMM under control. status is its RunState if it was adopted.
 func (b *Backend) take(h banger.Handle, watch host.Watch, mon *monitor, status string) *process {
-	p := &process{b: b, h: h, watch: watch, mon: mon, over: make(chan struct{}), closed: make(chan struct{})}
-	if status == "shutdown" || status == "guest-panicked" {
-		p.reason = status // nobody listened when it did
-	}
-	go p.follow()
+	p := &process{h: h, watch: watch, mon: mon, now: b.now, over: make(chan struct{}), followed: make(chan struct{})}
+	p.open, p.close = context.WithCancel(context.Background())
+	go p.follow(status)
 	return p
 }
 
 // Handle implements vmm.Process.
 func (p *process) Handle() banger.Handle { return p.h }
 
-// follow waits for the guest's end and then ends the VMM, which -no-shutdown
-// keeps; or for the VMM's own end.
-func (p *process) follow() {
-	var events chan event
-	var lost chan struct{}
-	if p.mon != nil {
-		events, lost = p.mon.events, p.mon.lost
+// follow waits for the guest's end, after which it ends the VMM that
+// -no-shutdown keeps, or for the VMM's own; and records how it was.
+func (p *process) follow(status string) {
+	defer close(p.followed)
+	reason := p.guestEnd(status)
+	if reason != "" {
+		// If it cannot be ended, whoever waits goes on waiting.
+		_ = p.quit(p.open)
 	}
-	reason := p.reason
-	for reason == "" {
-		select {
-		case e := <-events:
-			reason = e.reason
-		case <-lost:
-			lost = nil // it is ending, or cannot be asked any more
-			select {
-			case e := <-events:
-				reason = e.reason
-			default:
-			}
-		case <-p.watch.Gone:
-			p.finish("")
-			return
-		case <-p.closed:
-			return
-		}
+	select {
+	case <-p.watch.Gone:
+	case <-p.open.Done():
+		return
 	}
-	p.quit(context.Background())
-	p.finish(reason)
-}
-
-// finish records how the run ended.
-func (p *process) finish(reason string) {
-	p.exit = p.ended(reason)
+	p.exit = p.howEnded(reason)
 	close(p.over)
 	if p.mon != nil {
 		p.mon.Close()
 	}
 }
 
-// ended derives an Exit from QEMU's ShutdownCause, or from the process's end.
-func (p *process) ended(reason string) banger.Exit {
-	e := banger.Exit{At: p.b.now()}
+// guestEnd returns why the guest ended, "" if its VMM ended without a word or
+// if p was closed.
+func (p *process) guestEnd(status string) string {
+	var said <-chan string
+	if p.mon != nil {
+		said = p.mon.ended
+	}
+	if status == statusShutdown || status == statusPanicked {
+		select {
+		case reason := <-said: // it ended while it was being adopted
+			return reason
+		default:
+			return status
+		}
+	}
+	select {
+	case reason := <-said:
+		return reason
+	case <-p.open.Done():
+		return ""
+	case <-p.watch.Gone:
+	}
+	if p.mon == nil {
+		return ""
+	}
+	select { // its last words may still be on their way
+	case <-p.mon.lost:
+	case <-p.open.Done():
+	}
+	select {
+	case reason := <-said:
+		return reason
+	default:
+		return ""
+	}
+}
+
+// RunStates of QEMU that mean that the guest has ended.
+const (
+	statusShutdown = "shutdown"
+	statusPanicked = "guest-panicked"
+)
+
+// howEnded derives an Exit from QEMU's ShutdownCause, from the RunState in
+// which it was found, or from the process's end.
+func (p *process) howEnded(reason string) banger.Exit {
+	e := banger.Exit{At: p.now()}
 	switch {
-	case p.killed.Load():
-		e.Cause = banger.ExitKilled
 	case reason == "guest-shutdown":
 		e.Cause = banger.ExitGuest
 	case reason == "guest-reset":
 		e.Cause, e.Reboot = banger.ExitGuest, true
-	case reason == "guest-panic" || reason == "guest-panicked":
+	case reason == "guest-panic" || reason == statusPanicked:
 		e.Cause, e.Detail = banger.ExitGuest, "its kernel panicked"
-	case reason == "shutdown":
+	case reason == statusShutdown:
 		e.Cause, e.Detail = banger.ExitGuest, "it ended while bangerd was not running"
+	case p.killed.Load():
+		e.Cause = banger.ExitKilled
 	case reason != "":
-		e.Cause, e.Detail = banger.ExitUnknown, reason
+		e.Cause, e.Detail = banger.ExitUnknown, "QEMU ended: "+reason
 	default:
 		e.Cause, e.Detail = banger.ExitUnknown, "QEMU "+describe(p.watch.End())
 	}
@@ -129,7 +148,7 @@ func (p *process) Shutdown(ctx context.Context) error {
 	if p.mon == nil {
 		return errLost
 	}
-	_, err := p.mon.command(ctx, "system_powerdown", nil)
+	_, err := p.mon.command(ctx, "system_powerdown")
 	return err
 }
 
@@ -144,26 +163,33 @@ func (p *process) Kill(ctx context.Context) error {
 	if err := p.quit(ctx); err != nil {
 		return err
 	}
-	<-p.over
+	select {
+	case <-p.over:
+	case <-p.followed: // closed before: nobody records it
+	}
 	return nil
 }
 
-// quit ends the VMM, by asking it, then by signals, and returns when it is
-// gone. It is safe against a reused PID.
+// quit ends the VMM, by asking it (so that it writes back what it caches of a
+// disk's tables), then by signals that a reused PID is safe from. It returns
+// when the VMM is gone, or when ctx ends.
 func (p *process) quit(ctx context.Context) error {
 	if p.mon != nil {
 		asked, cancel := context.WithTimeout(ctx, quitLimit)
-		_, err := p.mon.command(asked, "quit", nil)
+		_, err := p.mon.command(asked, "quit")
 		gone := err == nil && p.gone(asked)
 		cancel()
 		if gone {
 			return nil
 		}
 	}
+	id := host.ProcID{PID: p.h.PID, Started: p.h.Started}
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
-		err := host.Signal(host.ProcID{PID: p.h.PID, Started: p.h.Started}, sig)
-		if err != nil && !errors.Is(err, host.ErrGone) {
-			return err
+		if ctx.Err() != nil {
+			break
+		}
+		if err := host.Signal(id, sig); err != nil && !errors.Is(err, host.ErrGone) {
+			return fmt.Errorf("end QEMU (PID %d): %w", p.h.PID, err)
 		}
 		limit, cancel := context.WithTimeout(ctx, termLimit)
 		gone := p.gone(limit)
@@ -178,6 +204,7 @@ func (p *process) quit(ctx context.Context) error {
 	return fmt.Errorf("QEMU (PID %d) does not end: %w", p.h.PID, context.Cause(ctx))
 }
 
+// gone waits for the VMM's end, and reports false if ctx ends before it.
 func (p *process) gone(ctx context.Context) bool {
 	select {
 	case <-p.watch.Gone:
@@ -192,43 +219,31 @@ func (p *process) Wait(ctx context.Context) (banger.Exit, error) {
 	select {
 	case <-p.over:
 		return p.exit, nil
+	default:
+	}
+	select {
+	case <-p.over:
+		return p.exit, nil
+	case <-p.followed:
+		select {
+		case <-p.over:
+			return p.exit, nil
+		default:
+			return banger.Exit{}, errClosed
+		}
 	case <-ctx.Done():
 		return banger.Exit{}, context.Cause(ctx)
 	}
 }
 
+var errClosed = errors.New("the VMM is no longer followed")
+
 // Close implements vmm.Process.
 func (p *process) Close() error {
-	p.closing.Do(func() { close(p.closed) })
+	p.close()
 	if p.mon != nil {
 		p.mon.Close()
 	}
+	<-p.followed
 	return nil
-}
-
-// lastWords returns the end of QEMU's own log, for an error's message.
-func lastWords(log string) string {
-	f, err := os.Open(log)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return ""
-	}
-	const most = 600
-	b := make([]byte, min(st.Size(), most))
-	if _, err := f.ReadAt(b, st.Size()-int64(len(b))); err != nil && !errors.Is(err, io.EOF) {
-		return ""
-	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	last := lines[max(0, len(lines)-2):]
-	for i := range last {
-		last[i] = host.Escape(last[i])
-	}
-	if said := strings.Join(last, "; "); said != "" {
-		return ": " + said
-	}
-	return ""
 }

@@ -17,38 +17,38 @@ import (
 // at a time. The other end may be a VMM that a guest has taken over: what it
 // sends is bounded and believed about its own VM only.
 type monitor struct {
-	conn   net.Conn
-	events chan event    // shutdown events; holds the few there can be
-	lost   chan struct{} // closed when the connection has ended
+	conn  net.Conn
+	ended chan string   // holds the first reason that was given for the guest's end
+	lost  chan struct{} // closed when the connection has ended and all of it was read
 
 	mu      sync.Mutex
 	next    int
 	pending map[int]chan message
 }
 
-// A message is any line that QEMU sends.
+// A message is any line that QEMU sends: greeting, event or answer.
 type message struct {
-	Greeting *json.RawMessage `json:"QMP"`
-	Event    string           `json:"event"`
-	Data     json.RawMessage  `json:"data"`
-	Return   json.RawMessage  `json:"return"`
-	Error    *struct {
-		Class string `json:"class"`
-		Desc  string `json:"desc"`
+	Event  string          `json:"event"`
+	Data   json.RawMessage `json:"data"`
+	Return json.RawMessage `json:"return"`
+	Error  *struct {
+		Desc string `json:"desc"`
 	} `json:"error"`
 	ID *int `json:"id"`
 }
 
-// An event is why a guest ended: QEMU's ShutdownCause, or "panic".
-type event struct{ reason string }
-
 const (
 	maxMessage = 1 << 20
 	dialEvery  = 10 * time.Millisecond
+	writeLimit = 5 * time.Second // a QEMU that reads nothing
 )
 
+// errLost means that a QEMU cannot be asked any more.
+var errLost = errors.New("QEMU's control connection is lost")
+
 // dialMonitor connects as soon as the socket answers; host.ErrGone if the VMM
-// ends before that.
+// ends before that. There is no event for a socket that begins to listen: it
+// is tried until then.
 func dialMonitor(ctx context.Context, path string, gone <-chan struct{}) (*monitor, error) {
 	tick := time.NewTicker(dialEvery)
 	defer tick.Stop()
@@ -69,48 +69,45 @@ func dialMonitor(ctx context.Context, path string, gone <-chan struct{}) (*monit
 }
 
 func newMonitor(ctx context.Context, conn net.Conn, gone <-chan struct{}) (*monitor, error) {
-	m := &monitor{conn: conn, events: make(chan event, 8), lost: make(chan struct{}), pending: map[int]chan message{}}
+	m := &monitor{conn: conn, ended: make(chan string, 1), lost: make(chan struct{}), pending: map[int]chan message{}}
 	go m.read()
-	// The greeting needs no waiting for: commands are queued until it is sent.
-	_, err := m.command(ctx, "qmp_capabilities", nil)
-	if err != nil {
-		m.Close()
+	// The greeting needs no waiting for: QEMU reads commands once it has sent it.
+	_, err := m.command(ctx, "qmp_capabilities")
+	if err == nil {
+		return m, nil
+	}
+	m.Close()
+	if errors.Is(err, errLost) {
+		// A QEMU that is ending closes its socket first.
 		select {
 		case <-gone:
 			return nil, host.ErrGone
-		default:
-			return nil, err
+		case <-ctx.Done():
 		}
 	}
-	return m, nil
+	return nil, err
 }
 
 func (m *monitor) read() {
 	defer close(m.lost)
+	defer m.conn.Close()
 	in := bufio.NewScanner(m.conn)
-	in.Buffer(make([]byte, 0, 4096), maxMessage)
+	in.Buffer(make([]byte, 0, 1024), maxMessage)
 	for in.Scan() {
-		msg, err := parseMessage(in.Bytes())
-		if err != nil {
-			break // not QMP: what follows cannot be trusted to be framed
+		var msg message
+		if json.Unmarshal(in.Bytes(), &msg) != nil {
+			return // not QMP: what follows cannot be trusted to be framed
 		}
 		m.dispatch(msg)
 	}
-	m.conn.Close()
-}
-
-func parseMessage(line []byte) (message, error) {
-	var m message
-	err := json.Unmarshal(line, &m)
-	return m, err
 }
 
 func (m *monitor) dispatch(msg message) {
 	if msg.Event != "" {
-		if e, ok := endOf(msg); ok {
+		if reason := endReason(msg); reason != "" {
 			select {
-			case m.events <- e:
-			default: // more than a guest can end: the first ones count
+			case m.ended <- reason:
+			default: // a guest ends once: the first reason counts
 			}
 		}
 		return
@@ -127,50 +124,39 @@ func (m *monitor) dispatch(msg message) {
 	}
 }
 
-// endOf returns the event that says that, and why, a guest has ended.
-func endOf(msg message) (event, bool) {
+// endReason returns why a guest ended, if msg is the event that says so.
+func endReason(msg message) string {
 	var data struct {
-		Reason string `json:"reason"`
+		Reason string `json:"reason"` // QEMU's ShutdownCause
 	}
 	switch msg.Event {
 	case "SHUTDOWN":
-		if json.Unmarshal(msg.Data, &data) != nil {
-			data.Reason = ""
+		if json.Unmarshal(msg.Data, &data) != nil || data.Reason == "" {
+			return "without a reason"
 		}
-		return event{reason: host.Escape(data.Reason)}, true
+		return host.Escape(data.Reason)
 	case "GUEST_PANICKED":
-		return event{reason: "guest-panic"}, true
+		return "guest-panic"
 	}
-	return event{}, false
+	return ""
 }
 
 // command runs one command and returns what it returned.
-func (m *monitor) command(ctx context.Context, name string, arguments any) (json.RawMessage, error) {
-	reply := make(chan message, 1)
-	m.mu.Lock()
-	m.next++
-	id := m.next
-	m.pending[id] = reply
-	b, err := json.Marshal(struct {
-		Execute   string `json:"execute"`
-		Arguments any    `json:"arguments,omitempty"`
-		ID        int    `json:"id"`
-	}{name, arguments, id})
-	if err == nil {
-		_, err = m.conn.Write(append(b, '\n'))
-	}
-	m.mu.Unlock()
+func (m *monitor) command(ctx context.Context, name string) (json.RawMessage, error) {
+	id, reply, err := m.send(name)
 	if err != nil {
-		return nil, fmt.Errorf("QMP %s: %w", name, err)
+		return nil, fmt.Errorf("QMP %s: %w (%w)", name, errLost, err)
 	}
 	select {
 	case msg := <-reply:
-		if msg.Error != nil {
-			return nil, fmt.Errorf("QMP %s: %s", name, host.Escape(msg.Error.Desc))
-		}
-		return msg.Return, nil
+		return result(name, msg)
 	case <-m.lost:
-		return nil, fmt.Errorf("QMP %s: %w", name, errLost)
+		select {
+		case msg := <-reply: // answered, and then hung up
+			return result(name, msg)
+		default:
+			return nil, fmt.Errorf("QMP %s: %w", name, errLost)
+		}
 	case <-ctx.Done():
 		m.mu.Lock()
 		delete(m.pending, id)
@@ -179,11 +165,29 @@ func (m *monitor) command(ctx context.Context, name string, arguments any) (json
 	}
 }
 
-var errLost = errors.New("control connection lost")
+func (m *monitor) send(name string) (id int, reply chan message, err error) {
+	reply = make(chan message, 1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.next++
+	m.pending[m.next] = reply
+	if err := m.conn.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
+		return 0, nil, err
+	}
+	_, err = fmt.Fprintf(m.conn, "{\"execute\":%q,\"id\":%d}\n", name, m.next)
+	return m.next, reply, err
+}
+
+func result(name string, msg message) (json.RawMessage, error) {
+	if msg.Error != nil {
+		return nil, fmt.Errorf("QMP %s: %s", name, host.Escape(msg.Error.Desc))
+	}
+	return msg.Return, nil
+}
 
 // status returns QEMU's RunState: "running", "shutdown", …
 func (m *monitor) status(ctx context.Context) (string, error) {
-	b, err := m.command(ctx, "query-status", nil)
+	b, err := m.command(ctx, "query-status")
 	if err != nil {
 		return "", err
 	}

@@ -1,0 +1,89 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"banger"
+	"banger/internal/host"
+	"banger/internal/vmm"
+)
+
+// adoptLimit bounds how long a VMM that an earlier daemon left may keep the
+// new one waiting.
+const adoptLimit = 10 * time.Second
+
+// Adopt implements vmm.Backend. A VMM that lives and does not answer is adopted
+// too: its end is still seen, and it can be killed.
+func (b *Backend) Adopt(ctx context.Context, h banger.Handle) (vmm.Process, error) {
+	if h.Backend != name || h.Version > handleVersion {
+		return nil, banger.Errorf(banger.Internal, "no handle of this backend: %s, version %d", h.Backend, h.Version).
+			WithRemedy("a newer banger launched this VM: use that one")
+	}
+	found, err := b.find(h)
+	if err != nil {
+		return nil, err
+	}
+	watch, err := b.watcher.Watch(found.ProcID)
+	if errors.Is(err, host.ErrGone) {
+		return nil, vmm.ErrGone
+	}
+	if err != nil {
+		return nil, err
+	}
+	h.Version, h.PID, h.Started = handleVersion, found.PID, found.Started
+	if h.Socket == "" { // never recorded: it stands in the argv
+		h.Socket, h.Accelerator = socketIn(found.Argv), acceleratorIn(found.Argv)
+	}
+	limited, cancel := context.WithTimeout(ctx, adoptLimit)
+	defer cancel()
+	mon, status, err := ask(limited, h.Socket, watch.Gone)
+	switch {
+	case errors.Is(err, host.ErrGone):
+		return nil, vmm.ErrGone
+	case ctx.Err() != nil:
+		if mon != nil {
+			mon.Close()
+		}
+		return nil, context.Cause(ctx)
+	}
+	return b.take(h, watch, mon, status), nil
+}
+
+// ask connects to a VMM and asks for its RunState.
+func ask(ctx context.Context, socket string, gone <-chan struct{}) (*monitor, string, error) {
+	mon, err := dialMonitor(ctx, socket, gone)
+	if err != nil {
+		return nil, "", err
+	}
+	status, err := mon.status(ctx)
+	if err != nil {
+		mon.Close()
+		return nil, "", err
+	}
+	return mon, status, nil
+}
+
+// find proves the identity of the VMM that h stands for: PID and start time
+// where they are known, and in any case the launch ID in its argv.
+func (b *Backend) find(h banger.Handle) (host.Proc, error) {
+	if h.PID != 0 {
+		p, err := host.Inspect(host.ProcID{PID: h.PID, Started: h.Started})
+		if err != nil || !isLaunch(p.Argv, h.Launch) {
+			return host.Proc{}, vmm.ErrGone
+		}
+		return p, nil
+	}
+	all, err := host.FindByArg(marker(h.Launch))
+	if err != nil {
+		return host.Proc{}, err
+	}
+	for _, p := range all {
+		// Root's daemon has users of its own for its VMs.
+		if isLaunch(p.Argv, h.Launch) && (p.UID == b.uid || b.uid == 0) {
+			return p, nil
+		}
+	}
+	return host.Proc{}, vmm.ErrGone
+}

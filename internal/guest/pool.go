@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"banger"
 )
@@ -16,12 +15,11 @@ type Key struct {
 	Launch string
 }
 
-// dialLimit bounds the making of a shared connection, which no single caller's
-// ctx may end. A handshake takes seconds under emulation and load.
-const dialLimit = 30 * time.Second
-
 // errDropped ends a dial whose key was dropped meanwhile.
 var errDropped = errors.New("VM is being stopped")
+
+// Connect makes a connection to one VM.
+type Connect func(ctx context.Context) (*Conn, error)
 
 // A Pool keeps one connection per running VM. It has no goroutine while nobody
 // dials, and holds no lock while anybody does. The zero Pool is empty.
@@ -39,27 +37,17 @@ type entry struct {
 }
 
 // Get returns the connection to key's VM, which all callers share: they must
-// not Close it. Where there is none, or it was lost, one is made with cfg; who
-// asks meanwhile waits for the same one.
-func (p *Pool) Get(ctx context.Context, key Key, cfg Config) (*Conn, error) {
-	e := p.entry(key, cfg)
+// not Close it. Where there is none, or it was lost, one is made with connect;
+// who asks meanwhile waits for the same one. connect's ctx is no single caller's:
+// it ends with Drop, and connect must end by itself when the VM does.
+func (p *Pool) Get(ctx context.Context, key Key, connect Connect) (*Conn, error) {
+	e := p.entry(key, connect)
 	select {
 	case <-e.made:
 		return e.conn, e.err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-}
-
-// Put hands over a connection that was made elsewhere, as by WaitReady, and
-// closes the one that it replaces.
-func (p *Pool) Put(key Key, c *Conn) {
-	e := &entry{cancel: func(error) {}, made: make(chan struct{}), conn: c}
-	close(e.made)
-	p.mu.Lock()
-	old := p.set(key, e)
-	p.mu.Unlock()
-	old.end()
 }
 
 // Drop closes the connection to key's VM, if there is one.
@@ -83,7 +71,7 @@ func (p *Pool) CloseAll() {
 }
 
 // entry returns key's entry, a new one when there is none that may be used.
-func (p *Pool) entry(key Key, cfg Config) *entry {
+func (p *Pool) entry(key Key, connect Connect) *entry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e := p.entries[key]; e != nil && !e.lost() {
@@ -95,9 +83,7 @@ func (p *Pool) entry(key Key, cfg Config) *entry {
 	go func() {
 		defer cancel(nil)
 		defer close(e.made)
-		ctx, stop := context.WithTimeout(ctx, dialLimit)
-		defer stop()
-		e.conn, e.err = Dial(ctx, cfg)
+		e.conn, e.err = connect(ctx)
 	}()
 	return e
 }

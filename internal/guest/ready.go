@@ -42,7 +42,7 @@ func WaitReady(ctx context.Context, cfg Config, gone <-chan struct{}) (*Conn, gu
 		case <-ctx.Done():
 			return nil, guestapi.Status{}, notReady(context.Cause(ctx), last)
 		case <-gone:
-			return nil, guestapi.Status{}, notReady(ErrGone, last)
+			return nil, guestapi.Status{}, notReady(ErrGone, nil) // what the attempts met follows from it
 		case <-tick.C:
 			t := tickAfter(time.Since(begin))
 			p.begin(ctx, t*patience)

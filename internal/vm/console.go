@@ -81,7 +81,7 @@ func (s *subject) explain(ctx context.Context, err error) error {
 		e.Message += "\nthe console's last lines:\n" + lastLines(tail)
 	}
 	if e.Remedy == "" {
-		e.Remedy = "see the log; banger doctor checks the host"
+		e.Remedy = "banger doctor checks the host"
 	}
 	return e
 }

@@ -254,7 +254,7 @@ func ensureGuest(ctx context.Context, s *subject) error {
 }
 
 func releaseGuest(_ context.Context, s *subject) error {
-	s.m.c.Guests.Drop(s.rec.ID)
+	s.m.c.Guests.Drop(s.rec.ID, s.rec.Run.Launch)
 	return nil
 }
 

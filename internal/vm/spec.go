@@ -26,8 +26,8 @@ type Change struct {
 
 // The least and most that a spec may ask for.
 const (
-	minMemory = 64 << 20
-	maxDisk   = 16 << 40 // ext4's limit with 4 KiB blocks and what resizing was tried to
+	minMemory = 128 << 20 // Debian boots; with less its systemd does not come up
+	maxDisk   = 16 << 40  // ext4's limit with 4 KiB blocks and what resizing was tried to
 	maxCPUs   = 64
 )
 

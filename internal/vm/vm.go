@@ -75,8 +75,8 @@ type Paths interface {
 type Guests interface {
 	// Reach returns once the guest program answers, ctx ends or gone closes.
 	Reach(ctx context.Context, t Target, gone <-chan struct{}) (Guest, error)
-	// Drop closes the connection to a VM, if there is one.
-	Drop(id banger.VMID)
+	// Drop closes the connection to a launch of a VM, if there is one.
+	Drop(id banger.VMID, launch string)
 	Close()
 }
 

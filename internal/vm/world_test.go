@@ -269,8 +269,8 @@ func (g guests) Reach(ctx context.Context, t vm.Target, gone <-chan struct{}) (v
 	g.w.set("connection to " + string(t.VM))
 	return pretendGuest{g.w, t}, nil
 }
-func (g guests) Drop(id banger.VMID) { g.w.unset("connection to " + string(id)) }
-func (g guests) Close()              {}
+func (g guests) Drop(id banger.VMID, _ string) { g.w.unset("connection to " + string(id)) }
+func (g guests) Close()                        {}
 
 type pretendGuest struct {
 	w *world

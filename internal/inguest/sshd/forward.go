@@ -47,18 +47,26 @@ func (c *conn) join(ch ssh.Channel, reqs <-chan *ssh.Request, far net.Conn) {
 	defer ch.Close()
 	defer far.Close()
 	defer context.AfterFunc(c.ctx, func() { far.Close() })()
-	var wg sync.WaitGroup
-	wg.Go(func() { ssh.DiscardRequests(reqs); far.Close() }) // the channel is gone: nobody listens
-	wg.Go(func() {
+	var reqsDone, out sync.WaitGroup
+	reqsDone.Go(func() {
+		ssh.DiscardRequests(reqs)
+		// The channel is gone: nobody wants what far has to say. What came
+		// through the channel before is still on its way to far.
+		if half, ok := far.(interface{ CloseRead() error }); ok {
+			half.CloseRead()
+		}
+	})
+	out.Go(func() {
 		io.Copy(far, ch)
 		if half, ok := far.(interface{ CloseWrite() error }); ok {
 			half.CloseWrite()
 		}
 	})
 	io.Copy(ch, far)
-	ch.CloseWrite()
+	ch.CloseWrite() // the other direction may go on
+	out.Wait()
 	ch.Close()
-	wg.Wait()
+	reqsDone.Wait()
 }
 
 // forwards are the listeners that a client asked for (ssh -R), by the address

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,25 @@ type process struct {
 
 	mu    sync.Mutex
 	ended bool // reaped: its number may be somebody else's
+}
+
+// A terminalReader reads a terminal's master until the command has ended and
+// nothing more comes. Waiting for the end of file would not do: a program in
+// the background keeps the terminal open, though it is cut off from it when the
+// command, whose terminal it was, ends.
+type terminalReader struct{ *process }
+
+// drainLimit is how long the kernel may take to hand over what the command
+// wrote last, and is what an exit costs while others have the terminal open.
+const drainLimit = 200 * time.Millisecond
+
+func (r terminalReader) Read(b []byte) (int, error) {
+	r.mu.Lock()
+	if r.ended {
+		r.master.SetReadDeadline(time.Now().Add(drainLimit))
+	}
+	r.mu.Unlock()
+	return r.master.Read(b)
 }
 
 // start makes the command's streams and the command.
@@ -67,10 +87,12 @@ func (s *session) stay(p *process) {
 	to := []io.Writer{s.ch, s.ch.Stderr()}
 	for i, f := range p.output {
 		out.Go(func() {
-			io.Copy(to[i], f)
-			if p.master == nil {
-				f.Close() // nobody reads any more: a writer gets SIGPIPE
+			if p.master != nil {
+				io.Copy(to[i], terminalReader{p})
+				return
 			}
+			io.Copy(to[i], f)
+			f.Close() // nobody reads any more: a writer gets SIGPIPE
 		})
 	}
 	s.sendExit(p.wait())
@@ -92,6 +114,9 @@ func (p *process) wait() (*os.ProcessState, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
+	if p.master != nil {
+		p.master.SetReadDeadline(time.Now().Add(drainLimit)) // for a Read under way
+	}
 	return p.proc.Wait()
 }
 

@@ -29,13 +29,19 @@ func (s *session) beginSubsystem(payload []byte) (bool, func()) {
 	s.began = true
 	return true, func() {
 		code := 0
-		if err := ServeSFTP(s.ch, a.Home); err != nil {
+		if err := ServeSFTP(unclosed{s.ch}, a.Home); err != nil {
 			code = 1
 		}
 		s.exit(code)
 		s.ch.Close()
 	}
 }
+
+// unclosed keeps the channel open when the sftp server closes what it served:
+// the exit status is still to come, and scp wants one.
+type unclosed struct{ io.ReadWriter }
+
+func (unclosed) Close() error { return nil }
 
 // ServeSFTP serves one client until it leaves; relative paths begin in home, or
 // in / when that is not there.

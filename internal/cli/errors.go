@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -73,6 +74,9 @@ func printError(s *streams.Streams, err error) {
 			continue
 		}
 		e := banger.AsError(err)
+		if err == context.Canceled { // Ctrl-C before anything was asked for
+			e.Message = "interrupted"
+		}
 		var b strings.Builder
 		fmt.Fprintf(&b, "banger: %s\n", indented(e.Message))
 		if e.Remedy != "" {

@@ -33,7 +33,7 @@ func TestErrors(t *testing.T) {
 		{"internal", coded(banger.Internal), 1, "banger: it is internal\n"},
 		{"of another daemon", coded("news"), 1, "banger: it is news\n"},
 		{"without a code", errors.New("odd"), 1, "banger: odd\n"},
-		{"interrupted", context.Canceled, 1, "banger: context canceled\n"},
+		{"interrupted", context.Canceled, 1, "banger: interrupted\n"},
 		{
 			"all three lines", fmt.Errorf("start web: %w", banger.Errorf(banger.NotFound, "no kernel").WithRemedy("banger bundle build").WithLog("/log")),
 			3, "banger: start web: no kernel\n  banger bundle build\n  log: /log\n",

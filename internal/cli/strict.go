@@ -36,7 +36,7 @@ func strict(cmd *cobra.Command) {
 // argsError is err in a user's words: cobra counts, a user thinks of things.
 func argsError(cmd *cobra.Command, args []string, err error) error {
 	var known *banger.Error
-	wanted := strings.Fields(cmd.Use)[1:]
+	wanted := slices.DeleteFunc(strings.Fields(cmd.Use)[1:], func(w string) bool { return w[0] == '[' })
 	switch {
 	case err == nil:
 		return nil
@@ -107,8 +107,8 @@ func flagError(cmd *cobra.Command, err error) error {
 		if like := similarFlag(cmd, strings.TrimLeft(name, "-")); like != "" {
 			return usage(err, "did you mean: --%s", like)
 		}
-		if use, ok := strings.CutSuffix(cmd.UseLine(), " -- COMMAND... [flags]"); ok {
-			return usage(err, "flags of the guest's command come after two dashes: %s -- COMMAND %s", use, name)
+		if strings.Contains(cmd.Use, "-- COMMAND") {
+			return usage(err, "flags of the guest's command come after two dashes: %s ... -- COMMAND %s", cmd.CommandPath(), name)
 		}
 	}
 	return usage(err, "see: %s --help", cmd.CommandPath())

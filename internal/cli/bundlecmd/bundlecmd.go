@@ -70,7 +70,11 @@ func (e Env) follow(ctx context.Context, start func(context.Context) (*client.Op
 		e.IO.Note("stopping")
 		_ = op.Cancel(life) // if that fails, Wait will tell how it ended
 	})()
-	return op.Wait(life, e.Report)
+	info, err := op.Wait(life, e.Report)
+	if banger.CodeOf(err) == banger.Canceled && ctx.Err() != nil {
+		err = &banger.Error{Code: banger.Canceled, Message: "interrupted; nothing was changed", Err: ctx.Err()}
+	}
+	return info, err
 }
 
 // manifestOf reads the manifest that the daemon passed on.

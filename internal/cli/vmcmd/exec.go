@@ -65,7 +65,7 @@ func (c *command) read(cmd *cobra.Command) error {
 func newExec(e Env) *cobra.Command {
 	o := &execOptions{}
 	cmd := &cobra.Command{
-		Use:   "exec VM -- COMMAND...",
+		Use:   "exec [flags] VM -- COMMAND...",
 		Short: "Run a command in a VM",
 		Long: `Run a command in a VM. Its words reach the guest as they are, no shell splits
 them; stdin, stdout, stderr and the exit code pass through (128+N when signal N

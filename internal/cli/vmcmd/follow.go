@@ -18,6 +18,12 @@ const (
 	leave                    // it goes on without us: half of it would be worse
 )
 
+// interrupted is how an operation ends that the user stopped; where it was then
+// is of no use to anybody.
+var interrupted = &banger.Error{
+	Code: banger.Canceled, Message: "interrupted; what was begun is taken back", Err: context.Canceled,
+}
+
 // follow starts an operation and shows its progress until it has ended; the
 // result is the VM as it then is.
 //
@@ -37,7 +43,11 @@ func (e Env) follow(ctx context.Context, what onInterrupt, start starting) (bang
 			e.IO.Note("stopping, and taking back what was begun")
 			_ = op.Cancel(life) // if that fails, Wait will tell how it ended
 		})()
-		return op.Wait(life, e.Report)
+		vm, err := op.Wait(life, e.Report)
+		if banger.CodeOf(err) == banger.Canceled && ctx.Err() != nil {
+			err = interrupted
+		}
+		return vm, err
 	}
 	vm, err := op.Wait(ctx, e.Report)
 	if err != nil && ctx.Err() != nil {

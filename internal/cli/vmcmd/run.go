@@ -23,7 +23,7 @@ type runOptions struct {
 func newRun(e Env) *cobra.Command {
 	o := &runOptions{}
 	cmd := &cobra.Command{
-		Use:   "run [IMAGE] [-- COMMAND...]",
+		Use:   "run [flags] [IMAGE] [-- COMMAND...]",
 		Short: "Create a VM and run a command or a shell in it",
 		Long: `Create a VM, start it, wait until it is ready and run a command in it, or a
 shell; the exit code is the command's. The VM stays, running, unless --rm says

@@ -21,7 +21,7 @@ type sshOptions struct {
 func newSSH(e Env) *cobra.Command {
 	o := &sshOptions{}
 	return &cobra.Command{
-		Use:   "ssh VM [-- COMMAND...]",
+		Use:   "ssh [flags] VM [-- COMMAND...]",
 		Short: "Log in to a VM with ssh(1)",
 		Long: `Become an ssh(1) that knows the VM's address, key and host key. Without a
 command it is a login shell. As with ssh everywhere, the words of a command are

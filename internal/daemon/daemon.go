@@ -117,6 +117,9 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 	if err := d.vms.Reconcile(ctx); err != nil {
 		return fmt.Errorf("reconcile: %w", err)
 	}
+	if err := d.images.Collect(ctx); err != nil {
+		d.log.Warn("remove images that nobody uses", "err", err)
+	}
 	sock, err := listen(d.layout.Socket())
 	if err != nil {
 		return err

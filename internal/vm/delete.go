@@ -40,5 +40,8 @@ func (s *subject) remove(ctx context.Context, hook steps.Hook) error {
 	s.m.mu.Lock()
 	s.m.changed()
 	s.m.mu.Unlock()
+	if err := s.m.c.Images.Collect(ctx); err != nil {
+		s.m.c.Log.Warn("remove images that nobody uses", "err", err) // tried again at the next start
+	}
 	return nil
 }

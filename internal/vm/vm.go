@@ -45,6 +45,8 @@ type Images interface {
 	Resolve(ctx context.Context, name, bundle string, rep Reporter) (banger.Image, error)
 	// Files returns the verified files of an image.
 	Files(ctx context.Context, img banger.Image) (Files, error)
+	// Collect removes the images that have lost their name and that no VM uses.
+	Collect(ctx context.Context) error
 }
 
 // Files are an image's artifacts on disk, verified.

@@ -137,6 +137,8 @@ func (i images) Files(context.Context, banger.Image) (vm.Files, error) {
 	return vm.Files{Initramfs: filepath.Join(filepath.Dir(i.w.layout.State), "initramfs")}, nil
 }
 
+func (images) Collect(context.Context) error { return nil }
+
 type disks struct{ w *world }
 
 func (disks) Name() string                        { return "pretend" }

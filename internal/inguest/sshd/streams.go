@@ -3,8 +3,8 @@ package sshd
 import (
 	"fmt"
 	"os"
+	"strconv"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,7 +45,7 @@ func (s *session) streams(a account) (*streams, error) {
 const ttyGroup = 5
 
 func (s *session) terminal(a account) (*streams, error) {
-	master, slave, err := pty.Open()
+	master, slave, err := openTerminal()
 	if err != nil {
 		return nil, fmt.Errorf("open terminal: %w", err)
 	}
@@ -59,6 +59,30 @@ func (s *session) terminal(a account) (*streams, error) {
 		child: [3]*os.File{slave, slave, slave}, tty: slave.Name(),
 		stdin: master, output: []*os.File{master}, master: master,
 	}, nil
+}
+
+// openTerminal opens both ends of a new terminal. The master does not block, so
+// that reading it can be given up.
+func openTerminal() (master, slave *os.File, err error) {
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	master = os.NewFile(uintptr(fd), "/dev/ptmx")
+	defer func() {
+		if err != nil {
+			master.Close()
+		}
+	}()
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		return nil, nil, err
+	}
+	slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	return master, slave, err
 }
 
 // closeChild closes the ends that the command has, or never got.

@@ -32,7 +32,8 @@ const guestLimit = 2 * time.Second
 // probe returns nil only if a guest has run; uid is the daemon's. A /dev/kvm
 // that opens is no proof: on some cloud machines the module is a paravirtual
 // one that emulates every instruction and dies on the first that it does not
-// know.
+// know. A guest of one instruction runs even there (measured), so the CPU must
+// also show the hardware's flag.
 func (k *kvm) probe(uid int) error {
 	switch {
 	case k.works:

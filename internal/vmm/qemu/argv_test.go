@@ -1,0 +1,159 @@
+package qemu_test
+
+import (
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"banger"
+	"banger/internal/vmm"
+	"banger/internal/vmm/qemu"
+)
+
+func exampleMachine() vmm.Machine {
+	return vmm.Machine{
+		VM: "0a1b2c3d", Name: "web", Launch: "00112233445566aa", Dir: "/s/vms/0a1b2c3d",
+		Kernel: "/s/blobs/k", Initrd: "/r/i", Cmdline: []string{"quiet", "panic=1"}, CPUs: 2, Memory: 1 << 30,
+		Disks: []vmm.Disk{
+			{Path: "/s/a,b.qcow2", Format: banger.FormatQCOW2},
+			{Path: "/s/blobs/m", Format: banger.FormatRaw, ReadOnly: true},
+		},
+		Net: banger.Endpoint{
+			User: &banger.UserNet{Subnet: netip.MustParsePrefix("172.30.0.0/20"), Gateway: netip.MustParseAddr("172.30.0.1"), Resolver: netip.MustParseAddr("172.30.0.2")},
+			SSH:  netip.MustParseAddrPort("127.0.0.1:22022"),
+		},
+		Addr: "172.30.0.3", GuestPort: 5122, MAC: "52:54:00:00:00:01", SerialLog: "/s/serial.log", VMMLog: "/s/vmm.log",
+	}
+}
+
+func TestArgv(t *testing.T) {
+	got := lines(t, exampleMachine(), "tcg")
+	want := `-name banger-00112233445566aa
+-nodefaults
+-no-user-config
+-display none
+-no-reboot
+-no-shutdown
+-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+-machine microvm,acpi=on,rtc=on,pcie=off
+-smp 2
+-m 1073741824B
+-qmp unix:/s/vms/a,,b/qmp.sock,server=on,wait=off
+-chardev file,id=serial,append=on,path=/s/serial.log
+-serial chardev:serial
+-object rng-random,id=rng,filename=/dev/urandom
+-device virtio-rng-device,rng=rng
+-accel tcg,thread=multi,tb-size=256
+-cpu max
+-drive if=none,id=disk0,format=qcow2,discard=unmap,file=/s/a,,b.qcow2
+-device virtio-blk-device,drive=disk0
+-drive if=none,id=disk1,format=raw,discard=unmap,file=/s/blobs/m,read-only=on
+-device virtio-blk-device,drive=disk1
+-netdev user,id=net,ipv6=off,net=172.30.0.0/20,host=172.30.0.1,dns=172.30.0.2,hostfwd=tcp:127.0.0.1:22022-172.30.0.3:5122
+-device virtio-net-device,netdev=net,mac=52:54:00:00:00:01
+-kernel /s/blobs/k
+-initrd /r/i
+-append quiet panic=1 console=ttyS0 reboot=t tsc_early_khz=2400000
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestArgvVariants(t *testing.T) {
+	m := exampleMachine()
+	kvm := lines(t, m, "kvm")
+	if !strings.Contains(kvm, "-accel kvm\n-cpu host\n") || strings.Contains(kvm, "tsc_early_khz") {
+		t.Errorf("with KVM:\n%s", kvm)
+	}
+	m.Net = banger.Endpoint{}
+	if got := lines(t, m, "tcg"); strings.Contains(got, "net") {
+		t.Errorf("without a network:\n%s", got)
+	}
+	m.Net = banger.Endpoint{Tap: "b-1", SSH: netip.MustParseAddrPort("172.30.0.3:5122")}
+	if got := lines(t, m, "tcg"); !strings.Contains(got, "-netdev tap,id=net,script=no,downscript=no,ifname=b-1\n") || strings.Contains(got, "hostfwd") {
+		t.Errorf("with a tap:\n%s", got)
+	}
+	m.Net = banger.Endpoint{SSH: netip.MustParseAddrPort("127.0.0.1:1")}
+	if _, err := qemu.Argv(m, "/s/q", "tcg"); err == nil {
+		t.Error("an endpoint without a network was taken")
+	}
+}
+
+// lines puts each option and its value on a line.
+func lines(t *testing.T, m vmm.Machine, accel string) string {
+	t.Helper()
+	argv, err := qemu.Argv(m, "/s/vms/a,b/qmp.sock", accel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for i, a := range argv {
+		switch {
+		case i == 0:
+		case strings.HasPrefix(a, "-"):
+			b.WriteByte('\n')
+		default:
+			b.WriteByte(' ')
+		}
+		b.WriteString(a)
+	}
+	return b.String() + "\n"
+}
+
+func FuzzSocketIn(f *testing.F) {
+	f.Add("/s/a,b/qmp.sock")
+	f.Add(",server=on,wait=off")
+	f.Fuzz(func(t *testing.T, path string) {
+		argv, err := qemu.Argv(exampleMachine(), path, "tcg")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := qemu.SocketIn(argv); got != path {
+			t.Errorf("%q came back as %q", path, got)
+		}
+	})
+}
+
+func TestVirtualises(t *testing.T) {
+	for flags, want := range map[string]bool{
+		"flags\t\t: fpu vmx sse\n":             true,
+		"flags : svm\n":                        true,
+		"flags : fpu svm_lock vmxnot\n":        false,
+		"vmx flags : vnmi\nflags : fpu sse2\n": false,
+		"":                                     false,
+	} {
+		if got := qemu.Virtualise("processor : 0\n" + flags); got != want {
+			t.Errorf("%q: %v", flags, got)
+		}
+	}
+}
+
+func TestTSC(t *testing.T) {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil || !strings.Contains(string(b), " constant_tsc ") {
+		t.Skip("this CPU's TSC has no constant rate")
+	}
+	a, c := qemu.TSCKHz(), qemu.TSCKHz()
+	if a < 100_000 || a > 100_000_000 || a-c > a/1000 || c-a > a/1000 {
+		t.Errorf("measured %d and %d kHz", a, c)
+	}
+	t.Log(a, c)
+}
+
+// Where KVM is told of, a first guest must run; elsewhere nothing is expected.
+func TestKVMGuest(t *testing.T) {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil || !qemu.Virtualise(string(b)) && os.Getenv("BANGER_TEST_KVM") == "" {
+		t.Skip("no KVM here")
+	}
+	defer f.Close()
+	if err := qemu.RunGuest(int(f.Fd())); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,279 @@
+package qemu_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"banger"
+	"banger/internal/host"
+	"banger/internal/vmm"
+	"banger/internal/vmm/qemu"
+)
+
+const limit = 30 * time.Second
+
+// standInBackend returns a backend whose QEMU is the stand-in.
+func standInBackend(t *testing.T) *qemu.Backend {
+	t.Helper()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := publicDir(t)
+	if err := os.WriteFile(filepath.Join(dir, tool), self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return backendOn(t, dir)
+}
+
+// publicDir is a directory that a VM's own user can enter, with a short path.
+func publicDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "qemu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// standInMachine is a machine for the stand-in, which does what.
+func standInMachine(t *testing.T, what string) vmm.Machine {
+	t.Helper()
+	m := exampleMachine()
+	m.Dir = filepath.Join(publicDir(t), "vm")
+	if err := os.Mkdir(m.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m.Owner = owner()
+	if m.Owner != nil {
+		if err := os.Chown(m.Dir, int(m.Owner.UID), int(m.Owner.GID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.SerialLog, m.VMMLog = filepath.Join(m.Dir, "serial.log"), filepath.Join(m.Dir, "vmm.log")
+	m.Cmdline = []string{"standin=" + what}
+	t.Cleanup(func() {
+		left, err := host.FindByArg("banger-" + m.Launch)
+		if err != nil || len(left) != 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	})
+	return m
+}
+
+func start(t *testing.T, what string) vmm.Process {
+	t.Helper()
+	p, err := standInBackend(t).Start(t.Context(), standInMachine(t, what), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func wait(t *testing.T, p vmm.Process) banger.Exit {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	e, err := p.Wait(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func kill(t *testing.T, p vmm.Process) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	if err := p.Kill(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHowItEnded(t *testing.T) {
+	for what, want := range map[string]banger.Exit{
+		"say:guest-shutdown": {Cause: banger.ExitGuest},
+		"say:guest-reset":    {Cause: banger.ExitGuest, Reboot: true},
+		"panic":              {Cause: banger.ExitGuest, Detail: "its kernel panicked"},
+		"say:host-signal":    {Cause: banger.ExitUnknown, Detail: "QEMU ended: host-signal"},
+		"say:":               {Cause: banger.ExitUnknown, Detail: "QEMU ended: without a reason"},
+		"say:\u009b":         {Cause: banger.ExitUnknown, Detail: `QEMU ended: \xc2\x9b`},
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := start(t, what)
+			got := wait(t, p)
+			got.At = time.Time{}
+			if got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+			kill(t, p) // too late to count
+			if e := wait(t, p); e.Cause != want.Cause {
+				t.Errorf("after Kill: %+v", e)
+			}
+		})
+	}
+}
+
+// A VMM that cannot be asked can be ended.
+func TestKillWithoutWords(t *testing.T) {
+	for _, what := range []string{"garbage", "endless", "hangup", "deaf"} {
+		t.Run(what, func(t *testing.T) {
+			p := start(t, what)
+			kill(t, p)
+			if e := wait(t, p); e.Cause != banger.ExitKilled {
+				t.Errorf("got %+v", e)
+			}
+		})
+	}
+}
+
+func TestKillCancelled(t *testing.T) {
+	p := start(t, "deaf")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Kill(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	kill(t, p)
+}
+
+func TestShutdownRefused(t *testing.T) {
+	p := start(t, "")
+	if err := p.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), `no \x1b[1m button`) {
+		t.Errorf("got %v", err)
+	}
+	kill(t, p)
+}
+
+func TestAdoptStandIn(t *testing.T) {
+	for what, want := range map[string]banger.Exit{
+		"status:shutdown":       {Cause: banger.ExitGuest, Detail: "it ended while bangerd was not running"},
+		"status:guest-panicked": {Cause: banger.ExitGuest, Detail: "its kernel panicked"},
+		"status:running":        {Cause: banger.ExitKilled},
+		"garbage":               {Cause: banger.ExitKilled},
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := start(t, what)
+			if err := p.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := p.Wait(t.Context()); err == nil {
+				t.Error("Wait after Close knows an end")
+			}
+			q, err := newBackend(t).Adopt(t.Context(), p.Handle())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer q.Close()
+			if want.Cause == banger.ExitKilled {
+				kill(t, q)
+			}
+			got := wait(t, q)
+			got.At = time.Time{}
+			if got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		})
+	}
+}
+
+func TestAdoptRefusesForeignHandles(t *testing.T) {
+	for _, h := range []banger.Handle{{Backend: "firecracker", Version: 1}, {Backend: "qemu", Version: 2}} {
+		if _, err := newBackend(t).Adopt(t.Context(), h); err == nil || errors.Is(err, vmm.ErrGone) {
+			t.Errorf("%+v: %v", h, err)
+		}
+	}
+}
+
+func TestStartEarlyDeath(t *testing.T) {
+	m := standInMachine(t, "die")
+	_, err := standInBackend(t).Start(t.Context(), m, nil)
+	e := banger.AsError(err)
+	if e.Message != `QEMU exited with code 3 at once: second \x1b[2J; third` || e.Log != m.VMMLog {
+		t.Errorf("got %+v", e)
+	}
+}
+
+func TestStartSilence(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := standInBackend(t).Start(ctx, standInMachine(t, "mute"), nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStartBesideAnother(t *testing.T) {
+	m := standInMachine(t, "")
+	l, err := net.Listen("unix", filepath.Join(m.Dir, "qmp.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := standInBackend(t).Start(t.Context(), m, nil); banger.CodeOf(err) != banger.Busy {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStartAsRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: is refused as root")
+	}
+	b := standInBackend(t)
+	for _, o := range []*banger.Owner{nil, {}} {
+		m := standInMachine(t, "")
+		m.Owner = o
+		if _, err := b.Start(t.Context(), m, nil); err == nil || !strings.Contains(err.Error(), "never runs as root") {
+			t.Errorf("%v: %v", o, err)
+		}
+	}
+}
+
+func TestProbe(t *testing.T) {
+	caps, err := standInBackend(t).Probe(t.Context())
+	if err != nil || caps.Version != `QEMU emulator version 0 (a \x1b[31mstand-in)` || caps.Why == "" {
+		t.Errorf("%+v, %v", caps, err)
+	}
+	if caps.Accelerator == "tcg" && !strings.Contains(caps.Why, "slow") {
+		t.Errorf("why: %s", caps.Why)
+	}
+	t.Log(caps.Accelerator, caps.Why)
+}
+
+func TestProbeWithoutQEMU(t *testing.T) {
+	_, err := backendOn(t, t.TempDir()).Probe(t.Context())
+	e := banger.AsError(err)
+	if e.Code != banger.HostUnready || e.Remedy != "sudo apt install qemu-system-x86" {
+		t.Errorf("got %+v", e)
+	}
+}
+
+func FuzzHear(f *testing.F) {
+	f.Add([]byte("{\"QMP\": {}}\r\n{\"event\": \"SHUTDOWN\", \"data\": {\"reason\": \"guest-reset\"}}\r\n"))
+	f.Add([]byte("{\"return\": {}, \"id\": 1}\n{\"event\": \"SHUTDOWN\", \"data\": 7}\n"))
+	f.Add([]byte("{\"id\": 99999999999999999999}\n[]\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ours, theirs := net.Pipe()
+		sent := make(chan struct{})
+		go func() { defer close(sent); theirs.Write(b); theirs.Close() }()
+		reason := qemu.Hear(ours)
+		if reason != host.Escape(reason) {
+			t.Errorf("reason %q is not escaped", reason)
+		}
+		<-sent
+		if n, err := ours.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("the connection is open: %d, %v", n, err)
+		}
+	})
+}

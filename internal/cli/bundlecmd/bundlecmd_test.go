@@ -62,7 +62,12 @@ func TestWhichBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := map[string]string{"BANGER_RUNTIME_DIR": "/env"}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, banger.BundleManifest), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"BANGER_RUNTIME_DIR": dir}
+	wrong := map[string]string{"BANGER_RUNTIME_DIR": "/nothing/here"}
 	for _, c := range []struct {
 		args string
 		env  map[string]string
@@ -71,10 +76,11 @@ func TestWhichBundle(t *testing.T) {
 		{"build", nil, "build /default/runtime"},
 		{"build --output out", env, "build " + filepath.Join(here, "out")},
 		{"verify", nil, "verify "},
-		{"verify", env, "verify /env"},
+		{"verify", env, "verify " + dir},
+		{"verify", wrong, "verify "},
 		{"verify dir", env, "verify " + filepath.Join(here, "dir")},
 		{"show", nil, "show "},
-		{"show", env, "show /env"},
+		{"show", env, "show " + dir},
 		{"show /x/../y", nil, "show /y"},
 	} {
 		f, _, err := run(t, c.env, false, c.args)

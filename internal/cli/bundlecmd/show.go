@@ -2,6 +2,7 @@ package bundlecmd
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -85,14 +86,13 @@ func artifacts(r *streams.Rows, b banger.Bundle) {
 	}
 }
 
-// dirArg is the bundle that is meant: the argument, else the environment's,
-// else "", which leaves it to the daemon.
+// dirArg is the bundle that is meant: the argument, else the environment's if
+// there is one, else "", which leaves the search to the daemon.
 func dirArg(e Env, args []string) (string, error) {
 	dir := e.IO.Getenv("BANGER_RUNTIME_DIR")
 	if len(args) > 0 {
 		dir = args[0]
-	}
-	if dir == "" {
+	} else if _, err := os.Stat(filepath.Join(dir, banger.BundleManifest)); dir == "" || err != nil {
 		return "", nil
 	}
 	abs, err := filepath.Abs(dir)

@@ -30,22 +30,26 @@ type Streams struct {
 
 // FromFiles returns the streams of a process.
 func FromFiles(in, out, errs *os.File) *Streams {
-	return &Streams{
+	s := &Streams{
 		In: in, Out: out, Err: errs,
 		InTerm: isTerm(in), OutTerm: isTerm(out), ErrTerm: isTerm(errs),
 		LookupEnv: os.LookupEnv,
 		in:        in, out: out, err: errs,
 	}
+	s.progress = newProgress(s)
+	return s
 }
 
 // Test returns streams over buffers, none of them a terminal, with an empty
 // environment.
 func Test() (s *Streams, in, out, errs *bytes.Buffer) {
 	in, out, errs = new(bytes.Buffer), new(bytes.Buffer), new(bytes.Buffer)
-	return &Streams{
+	s = &Streams{
 		In: in, Out: out, Err: errs,
 		LookupEnv: func(string) (string, bool) { return "", false },
-	}, in, out, errs
+	}
+	s.progress = newProgress(s)
+	return s, in, out, errs
 }
 
 // Getenv is the value of a variable of the caller's, "" when it is not set.
@@ -55,12 +59,7 @@ func (s *Streams) Getenv(name string) string {
 }
 
 // Progress is where this command reports what it is doing.
-func (s *Streams) Progress() *Progress {
-	if s.progress == nil {
-		s.progress = newProgress(s)
-	}
-	return s.progress
-}
+func (s *Streams) Progress() *Progress { return s.progress }
 
 // Note writes one line for the user to Err, unless Quiet.
 func (s *Streams) Note(format string, a ...any) { s.Progress().Note(format, a...) }

@@ -3,6 +3,7 @@ package vmcmd
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -149,7 +150,7 @@ func (s *spec) add(cmd *cobra.Command) {
 // environment may: the daemon has its own, from whoever started it.
 func (s *spec) request(e Env) (api.CreateRequest, error) {
 	bundle, backend := s.bundle.Optional, s.backend.Optional
-	if dir := e.IO.Getenv("BANGER_RUNTIME_DIR"); dir != "" && !bundle.Set {
+	if dir := e.IO.Getenv("BANGER_RUNTIME_DIR"); !bundle.Set && hasBundle(dir) {
 		bundle = api.Some(dir)
 	}
 	if name := e.IO.Getenv("BANGER_BACKEND"); name != "" && !backend.Set {
@@ -167,4 +168,11 @@ func (s *spec) request(e Env) (api.CreateRequest, error) {
 		CPUs: s.cpus.Optional, Memory: s.memory.Optional, Disk: s.disk.Optional,
 		Network: s.network.Optional, Backend: backend, Bundle: bundle,
 	}, nil
+}
+
+// hasBundle says whether a bundle lies in dir. The environment names a place to
+// look first: where there is none, the daemon looks in the others.
+func hasBundle(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, banger.BundleManifest))
+	return dir != "" && err == nil
 }

@@ -1,9 +1,12 @@
 package vmcmd_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"banger"
 	"banger/internal/api"
 )
 
@@ -41,6 +44,10 @@ func TestSizesAndCounts(t *testing.T) {
 }
 
 func TestCreateRequest(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, banger.BundleManifest), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args string
 		env  map[string]string
@@ -54,10 +61,11 @@ func TestCreateRequest(t *testing.T) {
 		},
 		{"run debian-12 --cpu 1", nil, `{"image":"debian-12","cpus":1}`},
 		{
-			"run", map[string]string{"BANGER_RUNTIME_DIR": "/env", "BANGER_BACKEND": "qemu"},
-			`{"backend":"qemu","bundle":"/env"}`,
+			"run", map[string]string{"BANGER_RUNTIME_DIR": dir, "BANGER_BACKEND": "qemu"},
+			`{"backend":"qemu","bundle":"` + dir + `"}`,
 		},
-		{"run --bundle /flag", map[string]string{"BANGER_RUNTIME_DIR": "/env"}, `{"bundle":"/flag"}`},
+		{"run", map[string]string{"BANGER_RUNTIME_DIR": "/nothing/here"}, `{}`},
+		{"run --bundle /flag", map[string]string{"BANGER_RUNTIME_DIR": dir}, `{"bundle":"/flag"}`},
 	} {
 		s := newSession(t, nil)
 		s.io.LookupEnv = func(name string) (string, bool) { v, ok := c.env[name]; return v, ok }

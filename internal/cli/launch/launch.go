@@ -163,8 +163,9 @@ func (l *Launcher) Stop(ctx context.Context) error {
 	if err := c.StopDaemon(ctx, api.StopDaemonRequest{}); err != nil && !hungUp(err) {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, l.Patience, banger.Errorf(banger.TimedOut,
-		"bangerd (process %d) has not ended within %v", lock.PID, l.Patience).WithRemedy("kill %d", lock.PID).WithLog(l.Layout.DaemonLog()))
+	patience := 2 * l.Patience // it waits for its operations first
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, banger.Errorf(banger.TimedOut,
+		"bangerd (process %d) has not ended within %v", lock.PID, patience).WithRemedy("kill %d", lock.PID).WithLog(l.Layout.DaemonLog()))
 	defer cancel()
 	return l.gone(ctx, lock)
 }

@@ -3,12 +3,17 @@ package vmcmd_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 
 	"banger"
 	"banger/internal/api"
+	"banger/internal/cli/streams"
 	"banger/internal/cli/vmcmd"
+
+	"github.com/creack/pty"
 )
 
 func TestRun(t *testing.T) {
@@ -85,5 +90,34 @@ func TestRunInterruptedDuringTheCommand(t *testing.T) {
 	}
 	if !strings.Contains(s.requests(), api.VMDelete) {
 		t.Errorf("sent %s", s.requests())
+	}
+}
+
+// Without a command it is a shell on the user's terminal, and then it says what
+// becomes of the VM.
+func TestRunShell(t *testing.T) {
+	host, tty, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	s := newSession(t, map[string]any{api.VMCreate: operation{result: web}})
+	s.io = streams.FromFiles(tty, tty, tty)
+	s.exec = func(_ context.Context, r api.ExecRequest, st api.ExecStreams) (api.ExecExit, error) {
+		if !r.TTY || len(r.Argv) > 0 {
+			return api.ExecExit{}, fmt.Errorf("asked for %+v", r)
+		}
+		fmt.Fprint(st.Stdout, "# ")
+		return api.ExecExit{Code: 5}, nil
+	}
+	err = s.run(t.Context(), "run")
+	if g := (*vmcmd.GuestExit)(nil); !errors.As(err, &g) || g.Code != 5 {
+		t.Errorf("got %v", err)
+	}
+	tty.Close()
+	screen, _ := io.ReadAll(host) // ends with EIO, as terminals do
+	want := "web is ready\r\n# web is still there: banger ssh web; banger rm --force web\r\n"
+	if string(screen) != want {
+		t.Errorf("on the screen: %q, want %q", screen, want)
 	}
 }

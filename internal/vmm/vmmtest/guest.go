@@ -11,7 +11,7 @@ import (
 // GuestSource is the Go program (package main, standard library only) that the
 // suite's VMs run as /init. Build it static, for Linux.
 //
-//go:embed testdata/guest.go.txt
+//go:embed testdata/guest/main.go
 var GuestSource string
 
 // Initrd writes the suite's initramfs: the built guest and, behind it, a

@@ -98,9 +98,6 @@ func writeEtc(now, before appliedIdentity, readOnly bool) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(appliedFile), 0o755); err != nil {
-		return err
-	}
 	return putFile(appliedFile, string(text)+"\n", 0o644)
 }
 
@@ -112,6 +109,9 @@ func putFile(file, content string, mode os.FileMode) error {
 	}
 	if old, err := os.ReadFile(file); err == nil && string(old) == content {
 		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
 	}
 	tmp := file + ".banger-new"
 	if err := os.WriteFile(tmp, []byte(content), mode); err != nil {

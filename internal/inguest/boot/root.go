@@ -14,7 +14,7 @@ import (
 
 // deviceLimit is how long a disk may take to appear. virtio-mmio finds its
 // devices while the module loads, so this is long even for emulation.
-const deviceLimit = 30 * time.Second
+const deviceLimit = 10 * time.Second
 
 // A rootDisk is the mounted root disk.
 type rootDisk struct {

@@ -33,6 +33,21 @@ const (
 	Internal    Code = "internal"    // everything else; exit 1
 )
 
+// Exit is the exit code of a program that ends with an error of this code.
+func (c Code) Exit() int {
+	switch c {
+	case Invalid:
+		return 2
+	case NotFound:
+		return 3
+	case Exists, WrongState, Busy:
+		return 4
+	case HostUnready, NeedsRoot:
+		return 5
+	}
+	return 1
+}
+
 func (e *Error) Error() string { return e.Message }
 func (e *Error) Unwrap() error { return e.Err }
 

@@ -14,22 +14,8 @@ import (
 // Exit codes, documented in banger help exit-codes.
 const (
 	exitFailed   = 1
-	exitUsage    = 2
-	exitNotFound = 3
-	exitState    = 4
-	exitHost     = 5
 	exitOwn      = 125
 )
-
-var codes = map[banger.Code]int{
-	banger.Invalid:     exitUsage,
-	banger.NotFound:    exitNotFound,
-	banger.Exists:      exitState,
-	banger.WrongState:  exitState,
-	banger.Busy:        exitState,
-	banger.HostUnready: exitHost,
-	banger.NeedsRoot:   exitHost,
-}
 
 // finish tells how a command ended.
 func finish(s *streams.Streams, err error) int {
@@ -53,7 +39,7 @@ func exitCode(err error) int {
 		case errors.As(err, &guest):
 			c = guest.Code
 		default:
-			c = codes[banger.CodeOf(err)]
+			c = banger.CodeOf(err).Exit()
 		}
 		if c == 0 {
 			c = exitFailed

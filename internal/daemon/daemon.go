@@ -34,11 +34,12 @@ import (
 // to end, and how often it looks after logs and its socket.
 const (
 	drainLimit   = 30 * time.Second
+	flushLimit   = time.Second
 	housekeeping = 5 * time.Second
 )
 
 // Main runs the daemon until it is told to end, and returns its exit code:
-// 0 done, 1 failed. Errors before the log is open go to stderr as well.
+// 0, or that of the error's code. Errors before the log is open go to stderr as well.
 func Main(stderr io.Writer) int {
 	// A terminal that closes, or a Ctrl-C in it, is not meant for a daemon.
 	signal.Ignore(unix.SIGHUP)
@@ -50,7 +51,7 @@ func Main(stderr io.Writer) int {
 		if e.Remedy != "" {
 			fmt.Fprintf(stderr, "  %s\n", e.Remedy)
 		}
-		return 1
+		return e.Code.Exit()
 	}
 	return 0
 }
@@ -160,9 +161,14 @@ func (d *daemon) end(srv *http.Server) error {
 	if err := d.ops.Drain(ctx); err != nil {
 		d.log.Warn("operations were ended", "err", err)
 	}
-	// Streams (exec, logs -f) end with the connection, their guests' commands
-	// by SIGHUP: an orderly Shutdown would wait for them for ever.
-	return srv.Close()
+	// Answers under way are let out. Streams (exec, logs -f) end with the
+	// connection, their guests' commands by SIGHUP: waiting for them is bounded.
+	flush, stop := context.WithTimeout(context.Background(), flushLimit)
+	defer stop()
+	if err := srv.Shutdown(flush); err != nil {
+		return srv.Close()
+	}
+	return nil
 }
 
 func (d *daemon) handler() *handler.Handler {

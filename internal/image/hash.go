@@ -24,6 +24,21 @@ type hashed struct {
 // hash reads the regular file name. A file that changes under it is an error:
 // no digest could stand for it.
 func hash(ctx context.Context, name string, progress func(done, total int64)) (hashed, error) {
+	for try := 1; ; try++ {
+		h, err := hashOnce(ctx, name, progress)
+		if !errors.Is(err, errChanged) || try == hashTries {
+			return h, err
+		}
+	}
+}
+
+// A file that another daemon links to meanwhile changes its ctime, not its
+// content: it is read again.
+const hashTries = 3
+
+var errChanged = errors.New("it changed while it was read")
+
+func hashOnce(ctx context.Context, name string, progress func(done, total int64)) (hashed, error) {
 	// Neither a link nor a pipe in the place of a file.
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -59,7 +74,7 @@ func hash(ctx context.Context, name string, progress func(done, total int64)) (h
 		return hashed{}, err
 	}
 	if stampOf(before) != stampOf(after) {
-		return hashed{}, fmt.Errorf("%s changed while it was read", name)
+		return hashed{}, fmt.Errorf("hash %s: %w", name, errChanged)
 	}
 	return hashed{digest: banger.Digest("sha256:" + hex.EncodeToString(sum.Sum(nil))), stamp: stampOf(after)}, nil
 }

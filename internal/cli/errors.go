@@ -13,8 +13,8 @@ import (
 
 // Exit codes, documented in banger help exit-codes.
 const (
-	exitFailed   = 1
-	exitOwn      = 125
+	exitFailed = 1
+	exitOwn    = 125
 )
 
 // finish tells how a command ended.

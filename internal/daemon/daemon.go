@@ -36,6 +36,7 @@ const (
 	drainLimit   = 30 * time.Second
 	flushLimit   = time.Second
 	housekeeping = 5 * time.Second
+	ownLogMax    = 16 << 20 // bytes
 )
 
 // Main runs the daemon until it is told to end, and returns its exit code:
@@ -141,6 +142,9 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 		select {
 		case <-tick.C:
 			d.vms.CutLogs()
+			if err := host.CutLog(d.layout.DaemonLog(), ownLogMax); err != nil {
+				d.log.Warn("cut the daemon's log", "err", err)
+			}
 			if err := sock.mend(d.layout.Prepare); err != nil {
 				d.log.Warn("make the socket again", "err", err)
 			}

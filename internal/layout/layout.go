@@ -6,7 +6,7 @@
 //	  banger.db               SQLite: what was asked for, leased and intended (and -wal, -shm)
 //	  daemon.lock             held by the daemon as long as it lives; says where it listens
 //	  daemon.log              its log, JSON
-//	  id_ed25519, .pub        the installation's SSH key
+//	  id_ed25519              the installation's SSH key
 //	  blobs/HEX               an artifact that VMs may name, by its SHA-256
 //	  vms/ID/                 0700, of the user that the VMM runs as
 //	    disk.qcow2            root disk
@@ -49,9 +49,8 @@ func (l Layout) Lock() string { return filepath.Join(l.State, "daemon.lock") }
 // DaemonLog is the daemon's own log.
 func (l Layout) DaemonLog() string { return filepath.Join(l.State, "daemon.log") }
 
-// Key is the installation's private SSH key; KeyPub its public one.
-func (l Layout) Key() string    { return filepath.Join(l.State, "id_ed25519") }
-func (l Layout) KeyPub() string { return l.Key() + ".pub" }
+// Key is the installation's private SSH key.
+func (l Layout) Key() string { return filepath.Join(l.State, "id_ed25519") }
 
 // Blobs holds the registered artifacts; Blob is one of them.
 func (l Layout) Blobs() string               { return filepath.Join(l.State, "blobs") }

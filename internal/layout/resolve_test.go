@@ -183,7 +183,7 @@ func TestPaths(t *testing.T) {
 	d := banger.Digest("sha256:" + strings.Repeat("ab", 32))
 	for got, want := range map[string]string{
 		l.DB(): "/s/banger.db", l.Lock(): "/s/daemon.lock", l.DaemonLog(): "/s/daemon.log",
-		l.Key(): "/s/id_ed25519", l.KeyPub(): "/s/id_ed25519.pub", l.Blob(d): "/s/blobs/" + strings.Repeat("ab", 32),
+		l.Key(): "/s/id_ed25519", l.Blob(d): "/s/blobs/" + strings.Repeat("ab", 32),
 		l.VMDir(id): "/s/vms/0badcafe", l.Serial(id): "/s/vms/0badcafe/serial.log", l.VMMLog(id): "/s/vms/0badcafe/vmm.log",
 		l.Failed(): "/s/failed", l.RunVMDir(id): "/r/vms/0badcafe", l.Initrd(id, "f00"): "/r/vms/0badcafe/f00.initrd",
 		l.Socket(): "/r/bangerd.sock", l.ConfigFile(): "/c/config.toml",

@@ -13,13 +13,17 @@ import (
 	"banger/internal/api"
 	"banger/internal/guest"
 	"banger/internal/guestapi"
+	"banger/internal/op"
 )
 
 func (h *Handler) cancelOp(_ context.Context, req api.OpRequest) (none, error) {
 	return none{}, h.Ops.Cancel(req.Op)
 }
 
-func (h *Handler) listOps(context.Context, none) (any, error) { return h.Ops.List(), nil }
+// listOps answers a list, also when nothing is under way: never null.
+func (h *Handler) listOps(context.Context, none) ([]op.Info, error) {
+	return append([]op.Info{}, h.Ops.List()...), nil
+}
 
 // events streams an operation's events from a number on, until it has ended.
 func (h *Handler) events(w http.ResponseWriter, r *http.Request) {

@@ -15,12 +15,20 @@ import (
 	"banger/internal/inguest/boot"
 )
 
-// reboot(2) ends a PID namespace's first process by a signal that tells which
-// it would have been (pid_namespaces(7)).
-var endedBy = map[string]syscall.Signal{boot.PowerOff: unix.SIGINT, boot.Reboot: unix.SIGHUP}
+// endedBy is the signal by which reboot(2) ends a PID namespace's first process:
+// it tells what it would have been (pid_namespaces(7)). The namespace shows the
+// host's kernel arguments, and some hosts are VMs whose power off nobody notices.
+func endedBy(t *testing.T, what string) syscall.Signal {
+	t.Helper()
+	if what == boot.Reboot || boot.Halts(read(t, "/proc/cmdline")) {
+		return unix.SIGHUP
+	}
+	return unix.SIGINT
+}
 
 func TestEndMachine(t *testing.T) {
-	for what, sig := range endedBy {
+	for _, what := range []string{boot.PowerOff, boot.Reboot} {
+		sig := endedBy(t, what)
 		ws, out := run(t, what, machine(t, nil))
 		if ws.Signal() != sig || guestapi.ParseExitMarker(out, "0011223344556677") != what {
 			t.Errorf("%s: ended by %v, said %q", what, ws.Signal(), out)
@@ -56,7 +64,7 @@ func TestSmallInit(t *testing.T) {
 		cmd.Process.Signal(sig)
 		cmd.Wait()
 		ws := cmd.ProcessState.Sys().(syscall.WaitStatus)
-		if ws.Signal() != endedBy[what] || !strings.Contains(out.String(), "exit "+what) {
+		if ws.Signal() != endedBy(t, what) || !strings.Contains(out.String(), "exit "+what) {
 			t.Errorf("%v: ended by %v, said %q", sig, ws.Signal(), &out)
 		}
 	}

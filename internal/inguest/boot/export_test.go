@@ -1,23 +1,30 @@
 package boot
 
-// Logic that needs no machine.
+// What tests reach without a machine, or in namespaces of their own.
 var (
-	ParseSuper   = parseSuper
-	Resolve      = resolve
-	RunTarget    = runTarget
-	NetworkdFile = networkdFile
-	ResolvedFile = resolvedFile
-	ResolvFile   = resolvFile
-	Halts        = halts
-	PutFile      = putFile
-	ErrNotExt4   = errNotExt4
-	WaitDevice   = waitDevice
+	ErrNotExt4    = errNotExt4
+	ApplyIdentity = applyIdentity
+	EndMachine    = endMachine
+	Halts         = halts
+	LoadModules   = loadModules
+	MountRoot     = mountRoot
+	NetworkdFile  = networkdFile
+	PutFile       = putFile
+	Resolve       = resolve
+	ResolvFile    = resolvFile
+	ResolvedFile  = resolvedFile
+	RunTarget     = runTarget
+	SmallInit     = smallInit
+	WaitDevice    = waitDevice
 )
+
+// FileSystemSize is how large the file system is whose disk begins so, in bytes.
+func FileSystemSize(disk []byte) (uint64, error) {
+	s, err := parseSuper(disk)
+	return s.blocks * s.blockSize, err
+}
 
 // HostsFile returns /etc/hosts for a VM of that name and address.
 func HostsFile(text, oldName, name, address string) string {
 	return hostsFile(text, oldName, appliedIdentity{Hostname: name, Address: address})
 }
-
-// Super returns what a superblock says.
-func Super(s superblock) (blocks, blockSize uint64) { return s.blocks, s.blockSize }

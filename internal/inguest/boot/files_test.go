@@ -7,16 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"banger/internal/guestapi"
 	"banger/internal/inguest/boot"
 )
-
-func identity() guestapi.Identity {
-	return guestapi.Identity{
-		Address: netip.MustParsePrefix("172.30.0.3/32"), Gateway: netip.MustParseAddr("172.30.0.1"),
-		Resolvers: []netip.Addr{netip.MustParseAddr("172.30.0.2"), netip.MustParseAddr("fd00::1")},
-	}
-}
 
 func TestHostsFile(t *testing.T) {
 	const own = "172.30.0.3\tweb\t# banger\n"
@@ -64,10 +56,12 @@ DNS=fd00::1
 Gateway=172.30.0.1
 GatewayOnLink=yes
 `
-	if got := boot.NetworkdFile(identity()); got != networkd {
+	id := identity()
+	id.Resolvers = append(id.Resolvers, netip.MustParseAddr("fd00::1"))
+	if got := boot.NetworkdFile(id); got != networkd {
 		t.Errorf("networkd: %s", got)
 	}
-	if got := boot.ResolvedFile(identity()); got != "[Resolve]\nDNS=172.30.0.2 fd00::1\n" {
+	if got := boot.ResolvedFile(id); got != "[Resolve]\nDNS=172.30.0.2 fd00::1\n" {
 		t.Errorf("resolved: %s", got)
 	}
 	if got := boot.ResolvFile([]string{"172.30.0.2", "fd00::1"}); got != "nameserver 172.30.0.2\nnameserver fd00::1\n" {

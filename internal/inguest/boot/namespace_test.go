@@ -83,7 +83,9 @@ func start(t *testing.T, role, root string, out *bytes.Buffer) *exec.Cmd {
 	cmd := exec.CommandContext(t.Context(), self, root)
 	cmd.Env = append(os.Environ(), roleVar+"="+role)
 	cmd.Stdout, cmd.Stderr = out, out
-	id := func(n int) []syscall.SysProcIDMap { return []syscall.SysProcIDMap{{ContainerID: 0, HostID: n, Size: 1}} }
+	id := func(n int) []syscall.SysProcIDMap {
+		return []syscall.SysProcIDMap{{ContainerID: 0, HostID: n, Size: 1}}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS,
 		UidMappings: id(os.Getuid()), GidMappings: id(os.Getgid()),
@@ -130,4 +132,3 @@ func apply(readOnly bool) {
 		}
 	}
 }
-

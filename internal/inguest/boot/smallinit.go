@@ -30,12 +30,12 @@ var endings = map[os.Signal]string{
 // the PIDs of the server and its supervisor, which end with the machine.
 func smallInit(launch string, spared []int) error {
 	unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF) // Ctrl-Alt-Del becomes a SIGINT
-	os.Symlink("/proc/self/mounts", "/etc/mtab")
 	c := make(chan os.Signal, 16)
 	signal.Notify(c, unix.SIGCHLD)
 	for s := range endings {
 		signal.Notify(c, s)
 	}
+	os.Symlink("/proc/self/mounts", "/etc/mtab") // busybox's mount and df look there
 	for s := range c {
 		reap()
 		if what, ok := endings[s]; ok {

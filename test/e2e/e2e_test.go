@@ -118,6 +118,13 @@ func (b box) boot(name string, flags ...string) banger.VM {
 	return b.show(name)
 }
 
+// booted waits until a VM's own init has come up: before that, commands of its
+// such as poweroff have nobody to talk to.
+func (b box) booted(name string) {
+	b.t.Helper()
+	b.ok("vm", "wait", name, "--for", "booted", "--timeout", limit.String())
+}
+
 // A result is what a command did.
 type result struct {
 	out, err string
@@ -160,6 +167,16 @@ func (b box) ok(args ...string) string {
 func (b box) in(vm, script string) string {
 	b.t.Helper()
 	return strings.TrimSuffix(b.ok("vm", "exec", "-n", vm, "--", "sh", "-c", script), "\n")
+}
+
+// ends runs poweroff or reboot in a VM. systemd takes such a wish once its bus
+// is there, some seconds after the VM is ready.
+func (b box) ends(vm, how string) {
+	b.t.Helper()
+	b.ok("vm", "wait", vm, "--for", "booted", "--timeout", limit.String())
+	if r := b.run("vm", "exec", "-n", vm, "--", how); r.code != 0 && r.code != 125 { // cut off in the middle
+		b.t.Fatalf("%s in the guest: %+v", how, r)
+	}
 }
 
 // show returns a VM as the CLI shows it.

@@ -50,7 +50,7 @@ func prepare() (guestapi.Identity, error) {
 		return id, err
 	}
 	if r.readOnly {
-		complain("the root file system is read-only", nil)
+		fmt.Fprintln(os.Stderr, "banger-guest: the root file system is read-only")
 	}
 	if err := mountKernelFiles(); err != nil {
 		return id, err
@@ -64,7 +64,7 @@ func prepare() (guestapi.Identity, error) {
 	return id, nil
 }
 
-// complain tells the console about err, if it is one, or about what alone.
+// complain tells the console about err, if it is one.
 func complain(what string, err error) {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "banger-guest: %s: %v\n", what, err)

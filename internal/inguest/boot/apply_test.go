@@ -1,10 +1,15 @@
 package boot_test
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
 
 	"banger/internal/guestapi"
 )
@@ -115,5 +120,39 @@ func TestApplyIdentityReadOnly(t *testing.T) {
 		if got := read(t, root, name); got != text {
 			t.Errorf("%s was written: %q", name, got)
 		}
+	}
+}
+
+// The image's own SSH server has the VM's host key; an image without one gets
+// no directory for it.
+func TestApplyIdentityHostKey(t *testing.T) {
+	files := debian()
+	files["etc/ssh/ssh_host_ed25519_key"] = "everybody's"
+	root, id := machine(t, files), identity()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id.HostKey = string(pem.EncodeToMemory(block))
+	if out := applyTo(t, root, id); out != "web <nil>\n" {
+		t.Fatal(out)
+	}
+	if got := read(t, root, "etc/ssh/ssh_host_ed25519_key"); got != id.HostKey {
+		t.Errorf("host key: %q", got)
+	}
+	if st, err := os.Stat(filepath.Join(root, "etc/ssh/ssh_host_ed25519_key")); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("its mode: %v, %v", st.Mode(), err)
+	}
+	if got := read(t, root, "etc/ssh/ssh_host_ed25519_key.pub"); !strings.HasPrefix(got, "ssh-ed25519 ") {
+		t.Errorf("public key: %q", got)
+	}
+	bare := machine(t, debian())
+	applyTo(t, bare, id)
+	if _, err := os.Stat(filepath.Join(bare, "etc/ssh")); err == nil {
+		t.Error("an image without sshd has got /etc/ssh")
 	}
 }

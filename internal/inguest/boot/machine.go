@@ -26,7 +26,7 @@ func NewMachine(s State) *Machine {
 	return &Machine{state: s, readyAt: bootTime()}
 }
 
-// Listening returns the time since the kernel's start, in milliseconds.
+// bootTime is the time since the kernel's start, in milliseconds.
 func bootTime() int64 {
 	var ts unix.Timespec
 	unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
@@ -117,12 +117,12 @@ func (m *Machine) Shutdown(how string) error {
 // signalInit tells the first process. It may be just becoming the image's init
 // and not listen yet, so it is told again; to be told twice does no harm.
 func signalInit(how string) {
-	for range 20 {
+	for range 60 {
 		for sig, what := range endings {
 			if n := sig.(unix.Signal); n >= 38 && what == how {
 				unix.Kill(1, n)
 			}
 		}
-		time.Sleep(3 * time.Second)
+		time.Sleep(time.Second)
 	}
 }

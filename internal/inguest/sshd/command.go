@@ -41,6 +41,9 @@ func (s *session) environment(cmd command, tty string) []string {
 	if tty != "" {
 		env = append(env, "SSH_TTY="+tty, "TERM="+u.term(s.pty.term, cmd.account))
 	}
+	if s.agent != nil {
+		env = append(env, "SSH_AUTH_SOCK="+s.agent.path())
+	}
 	return append(env, cmd.env...)
 }
 

@@ -205,3 +205,14 @@ func readLine(t *testing.T, r io.ByteReader) string {
 		line = append(line, b)
 	}
 }
+
+// waitGone returns once file is gone.
+func waitGone(t *testing.T, file string) {
+	t.Helper()
+	for begin := time.Now(); time.Since(begin) < deadline; time.Sleep(time.Millisecond) {
+		if _, err := os.Lstat(file); err != nil {
+			return
+		}
+	}
+	t.Errorf("%s is still there", file)
+}

@@ -18,8 +18,9 @@ type session struct {
 	env      []string
 	envBytes int
 	pty      *ptyRequest
-	proc     *process // nil until it is started
-	began    bool     // something was asked to run; there is one per session
+	agent    *agentSocket // nil: not forwarded
+	proc     *process     // nil until it is started
+	began    bool         // something was asked to run; there is one per session
 }
 
 // serveSession drains the channel's requests for as long as it lives and never
@@ -42,6 +43,9 @@ func (c *conn) serveSession(nc ssh.NewChannel) {
 	if s.proc != nil {
 		s.proc.hangUp()
 	}
+	if s.agent != nil {
+		s.agent.close()
+	}
 	ch.Close()
 }
 
@@ -57,6 +61,15 @@ func (s *session) handle(r *ssh.Request) (ok bool, after func()) {
 			return false, nil
 		}
 		s.pty = p
+		return true, nil
+	case "auth-agent-req@openssh.com":
+		if s.began || s.agent != nil {
+			return false, nil
+		}
+		if err := s.forwardAgent(); err != nil {
+			s.conn.srv.cfg.Log.Warn("forward agent", "error", err)
+			return false, nil
+		}
 		return true, nil
 	case "window-change":
 		size, err := parseWindow(r.Payload)

@@ -24,7 +24,7 @@ test: ## everything: check, scripts against a real daemon, real VMs
 
 bench: build ## the ratios of docs/benchmarks.md
 	@scripts/need "make bench" $(TEST_PACKAGES)
-	@$(GO) run ./test/bench
+	@$(GO) run ./test/bench -json docs/bench.json
 
 man: build ## man pages into bin/man
 	@mkdir -p bin/man && bin/banger man bin/man

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+)
+
+// A machine is what the times depend on.
+type machine struct {
+	Cores       int    `json:"cores"`
+	CPU         string `json:"cpu"`
+	Load        string `json:"load"` // of the last 1, 5 and 15 minutes, as the measuring began
+	Kernel      string `json:"kernel"`
+	Accelerator string `json:"accelerator"`
+	QEMU        string `json:"qemu"`
+	GuestKernel string `json:"guest_kernel"`
+	Banger      string `json:"banger"`
+}
+
+func (in *installation) machine(ctx context.Context, m *model) machine {
+	version, _ := in.output(ctx, "version")
+	qemu, _ := exec.CommandContext(ctx, m.argv[0], "--version").Output()
+	load := strings.Fields(read("/proc/loadavg"))
+	return machine{
+		Cores: runtime.NumCPU(), CPU: processor(), Load: strings.Join(load[:min(3, len(load))], " "),
+		Kernel: read("/proc/sys/kernel/osrelease"), Accelerator: m.accelerator,
+		QEMU: firstLine(qemu), GuestKernel: firstLine(m.release), Banger: firstLine(version),
+	}
+}
+
+func processor() string {
+	for line := range strings.Lines(read("/proc/cpuinfo")) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// read returns a file's text, or "": what it says is only for information.
+func read(file string) string {
+	b, _ := os.ReadFile(file)
+	return strings.TrimSpace(string(b))
+}
+
+func firstLine(b []byte) string {
+	line, _, _ := strings.Cut(string(b), "\n")
+	return strings.TrimSpace(line)
+}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"banger"
 )
 
@@ -19,9 +21,27 @@ const (
 	failedKept   = 20       // logs of failed starts that are kept
 )
 
+// OpenLog opens a VM's log for reading. The directory belongs to the user that
+// the VMM runs as, and a VMM that was taken over may have put anything there:
+// no link is followed, no FIFO waited for, nothing but a file is read.
+func OpenLog(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // tailOf returns the last bytes of a log. It may be a guest's: hostile.
 func tailOf(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := OpenLog(path)
 	if err != nil {
 		return "", err
 	}
@@ -125,7 +145,8 @@ func (m *Manager) pruneFailed() {
 	}
 }
 
-// CutLogs cuts every running VM's serial log that has outgrown its limit.
+// CutLogs cuts every running VM's logs that have outgrown their limit. A guest
+// can make its VMM talk, too.
 func (m *Manager) CutLogs() {
 	m.mu.Lock()
 	ids := make([]banger.VMID, 0, len(m.lives))
@@ -134,8 +155,10 @@ func (m *Manager) CutLogs() {
 	}
 	m.mu.Unlock()
 	for _, id := range ids {
-		if err := m.c.CutLog(m.c.Paths.Serial(id), m.c.SerialMax); err != nil && !errors.Is(err, os.ErrNotExist) {
-			m.c.Log.Warn("cut the serial log", "vm", id, "err", err)
+		for _, path := range []string{m.c.Paths.Serial(id), m.c.Paths.VMMLog(id)} {
+			if err := m.c.CutLog(path, m.c.SerialMax); err != nil && !errors.Is(err, os.ErrNotExist) {
+				m.c.Log.Warn("cut a log", "vm", id, "err", err)
+			}
 		}
 	}
 }

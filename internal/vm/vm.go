@@ -132,7 +132,7 @@ type Config struct {
 	Backend       string                           // default backend by name; "": the first that works
 	Image         string                           // default image by name; "": the bundle's default
 	Network       string                           // default network mode; "": auto
-	SerialMax     int64                            // bytes a serial log may have
+	SerialMax     int64                            // bytes a log may have
 	CutLog        func(path string, limit int64) error
 	Now           func() time.Time
 	Log           *slog.Logger

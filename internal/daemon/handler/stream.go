@@ -14,6 +14,7 @@ import (
 	"banger/internal/guest"
 	"banger/internal/guestapi"
 	"banger/internal/op"
+	"banger/internal/vm"
 )
 
 func (h *Handler) cancelOp(_ context.Context, req api.OpRequest) (none, error) {
@@ -128,7 +129,7 @@ func (h *Handler) logs(w http.ResponseWriter, r *http.Request) {
 	}
 	var f *os.File
 	if err == nil {
-		f, err = os.Open(path)
+		f, err = vm.OpenLog(path)
 		if errors.Is(err, os.ErrNotExist) {
 			err = banger.Errorf(banger.NotFound, "no %s log yet: %s was never started", req.Which, req.VM).WithRemedy("banger start %s", req.VM)
 		}

@@ -192,3 +192,16 @@ func TestCreateEndsWithTheVM(t *testing.T) {
 		t.Errorf("HTTP: created %+v\nshown %+v", last.Result, raw)
 	}
 }
+
+// The guest program's server is started again when it crashes.
+func TestServerCrash(t *testing.T) {
+	b := common(t)
+	b.boot("phoenix")
+	old := b.in("phoenix", "pgrep -f '^@banger-guest serve'")
+	if r := b.run("vm", "exec", "-n", "phoenix", "--", "kill", "-9", old); r.code != 125 && r.code != 0 {
+		t.Errorf("the command that killed it: exit code %d\n%s", r.code, r.err)
+	}
+	if now := b.in("phoenix", "pgrep -f '^@banger-guest serve'"); now == old {
+		t.Errorf("the server is the same process, %s", now)
+	}
+}

@@ -10,7 +10,7 @@ import (
 // Delete deletes a VM with all that it has; one that runs only by force. It is
 // finished by the next daemon if this one is killed.
 func (m *Manager) Delete(ctx context.Context, ref string, force bool, rep Reporter) (banger.VM, error) {
-	return m.change(ctx, ref, func(s *subject) error {
+	return m.change(ctx, ref, force, func(s *subject) error {
 		if s.life != nil && !s.life.over() && !force {
 			return banger.Errorf(banger.WrongState, "%s is running", s.rec.Spec.Name).
 				WithRemedy("banger stop %[1]s, or banger vm delete --force %[1]s", s.rec.Spec.Name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -23,10 +24,33 @@ func (m *Manager) Exec(ctx context.Context, ref string, e guestapi.Exec, s guest
 		return guest.Exit{}, err
 	}
 	exit, err := g.Exec(ctx, e, s)
-	if err != nil && l.over() {
+	if err != nil && m.parting(ctx, r.ID, l) {
 		return exit, banger.Errorf(banger.WrongState, "%s ended while the command ran", r.Spec.Name).WithRemedy("banger vm show %s says how", r.Spec.Name)
 	}
 	return exit, err
+}
+
+// partLimit is how long after its guest a VMM may end.
+const partLimit = time.Second
+
+// parting reports whether a life is at its end, or is being ended: then that is
+// why its guest cannot be used. A connection breaks before its VMM has ended.
+func (m *Manager) parting(ctx context.Context, id banger.VMID, l *life) bool {
+	m.mu.Lock()
+	leaving := m.phase[id] == banger.StateStopping || m.lives[id] != l
+	m.mu.Unlock()
+	if leaving {
+		return true
+	}
+	late := time.NewTimer(partLimit)
+	defer late.Stop()
+	select {
+	case <-l.gone:
+		return true
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // Reachable returns once commands can be run in the VM that ref names, waiting
@@ -76,12 +100,16 @@ func (m *Manager) reach(ctx context.Context, r banger.Record) (Guest, *life, err
 	if r.Run == nil || l == nil || l.over() || l.launch != r.Run.Launch {
 		return nil, nil, banger.Errorf(banger.WrongState, "%s is not running", r.Spec.Name).WithRemedy("banger start %s", r.Spec.Name)
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.c.Timeouts.Ready)
+	limited, cancel := context.WithTimeout(ctx, m.c.Timeouts.Ready)
 	defer cancel()
 	s := subject{m: m, rec: r}
-	g, err := m.c.Guests.Reach(ctx, s.target(), l.gone)
+	g, err := m.c.Guests.Reach(limited, s.target(), l.gone)
+	if err != nil && m.parting(ctx, r.ID, l) {
+		return nil, nil, banger.Errorf(banger.WrongState, "%s has just ended: %w", r.Spec.Name, err).WithRemedy("banger start %s", r.Spec.Name)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("reach the guest of %s: %w", r.Spec.Name, err)
 	}
+	m.setReady(l) // a repair that was interrupted did not come so far
 	return g, l, nil
 }

@@ -73,8 +73,10 @@ func (m *Manager) forget(id banger.VMID, l *life) {
 func (m *Manager) setReady(l *life) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l.ready = true
-	m.changed()
+	if !l.ready {
+		l.ready = true
+		m.changed()
+	}
 }
 
 // enter says what is being done with a VM until the returned function is called.

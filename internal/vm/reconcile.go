@@ -2,91 +2,110 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"fmt"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
+	"time"
 
 	"banger"
 	"banger/internal/guestapi"
 	"banger/internal/steps"
 )
 
+// lookLimit bounds how long VMMs that do not answer keep the daemon from
+// listening: those that live and can be asked are known after milliseconds.
+const lookLimit = 3 * time.Second
+
 // Reconcile looks at every VM once, at the daemon's start: one whose VMM lives
 // is adopted and mended; what an earlier daemon had begun is finished or
-// undone. It returns when all VMMs that live are known; guests are reached
-// after that. A VM that cannot be repaired is shown with its problem and keeps
-// none of the others from being looked at.
+// undone. It returns when all VMMs that answer are known; all that may take
+// long is done after that, with the VM's lock held. A VM that cannot be
+// repaired is shown with its problem and keeps none of the others from being
+// looked at.
 func (m *Manager) Reconcile(ctx context.Context) error {
 	recs, err := m.c.Store.VMs(ctx)
 	if err != nil {
 		return err
 	}
-	var g errgroup.Group
-	g.SetLimit(8)
+	limit := time.NewTimer(lookLimit)
+	defer limit.Stop()
+	var looked []<-chan struct{}
 	for _, r := range recs {
-		g.Go(func() error {
-			if err := m.reconcile(ctx, r.ID); err != nil {
+		unlock, err := m.locks.Lock(ctx, r.ID)
+		if err != nil {
+			return err
+		}
+		known := make(chan struct{})
+		looked = append(looked, known)
+		m.wait.Go(func() {
+			defer unlock()
+			if err := m.reconcile(r, sync.OnceFunc(func() { close(known) })); err != nil && m.ctx.Err() == nil {
 				m.c.Log.Error("reconcile", "vm", r.ID, "name", r.Spec.Name, "err", err)
 			}
-			return nil
 		})
 	}
-	return g.Wait()
+	for _, known := range looked {
+		select {
+		case <-known:
+		case <-limit.C:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
-func (m *Manager) reconcile(ctx context.Context, id banger.VMID) error {
-	unlock, err := m.locks.Lock(ctx, id)
-	if err != nil {
-		return err
-	}
-	locked := true
-	defer func() {
-		if locked {
-			unlock()
-		}
-	}()
-	rec, err := m.c.Store.VM(ctx, id)
-	if err != nil {
-		return err
-	}
+// reconcile calls known once the VM's state can be told.
+func (m *Manager) reconcile(rec banger.Record, known func()) error {
+	defer known() // after all else: the state is no longer said to be changing
+	ctx, end := m.repair(rec.ID)
+	defer end()
 	s, err := m.subject(ctx, rec)
 	if err != nil {
 		return err
 	}
-	hook := s.hook(silent{})
+	s.background = true
+	hook := s.hook(silent{m.c.Log.With("vm", rec.ID, "name", rec.Spec.Name)})
 	switch {
 	case rec.Intent == banger.IntentCreating || rec.Intent == banger.IntentDeleting:
-		return s.remove(ctx, hook)
+		defer m.enter(rec.ID, banger.StateStopping)()
+		return s.remove(context.WithoutCancel(ctx), hook)
 	case rec.Run == nil:
 		return nil
 	case rec.Intent == banger.IntentStopped:
-		return s.down(ctx, hook, &banger.Exit{Cause: banger.ExitKilled, At: m.c.Now()})
+		defer m.enter(rec.ID, banger.StateStopping)()
+		return s.down(context.WithoutCancel(ctx), hook, &banger.Exit{Cause: banger.ExitKilled, At: m.c.Now()})
 	}
-	p, err := s.process(ctx)
+	leave := sync.OnceFunc(m.enter(rec.ID, banger.StateStarting)) // until it is known better
+	defer leave()
+	p, err := s.process(m.ctx)
 	if isGone(err) {
 		return s.lost(ctx, hook)
 	}
 	if err != nil {
-		return s.save(ctx, func(r *banger.Record) { r.Problem = problem(err) })
+		return s.save(m.ctx, func(r *banger.Record) { r.Problem = problem(err) })
 	}
 	h := p.Handle()
-	if err := s.save(ctx, func(r *banger.Record) { r.Run.Handle = &h }); err != nil {
-		return err
+	if err := s.save(m.ctx, func(r *banger.Record) { r.Run.Handle = &h }); err != nil {
+		return errors.Join(err, p.Close())
 	}
-	s.life = m.watch(id, rec.Run.Launch, p)
-	m.c.Log.Info("adopted", "vm", id, "name", rec.Spec.Name, "pid", h.PID)
-	// The guest may take its time, or never answer: the lock goes along.
-	locked = false
-	mendCtx, cancel := context.WithCancel(m.ctx)
+	s.life = m.watch(rec.ID, rec.Run.Launch, p)
+	leave()
+	m.c.Log.Info("adopted", "vm", rec.ID, "name", rec.Spec.Name, "pid", h.PID)
+	known()
+	m.mend(ctx, s, hook)
+	return nil
+}
+
+// repair returns the context of a repair that nobody asked for. It ends with
+// the daemon, and when the user wants the VM to end.
+func (m *Manager) repair(id banger.VMID) (ctx context.Context, end func()) {
+	ctx, cancel := context.WithCancel(m.ctx)
 	m.mu.Lock()
 	m.mends[id] = cancel
 	m.mu.Unlock()
-	m.wait.Go(func() {
-		defer unlock()
-		defer m.interrupt(id)
-		m.mend(mendCtx, s, hook)
-	})
-	return nil
+	return ctx, func() { m.interrupt(id) }
 }
 
 // interrupt ends the repair of a VM, if one is under way: what the user wants
@@ -125,11 +144,17 @@ func (s *subject) lost(ctx context.Context, hook steps.Hook) error {
 	if s.rec.Run.Handle == nil {
 		exit.Detail = "bangerd ended before it was launched"
 	}
-	if err := s.down(ctx, hook, &exit); err != nil {
+	return s.after(ctx, hook, &exit)
+}
+
+// after takes down what is left of a run that has ended, and starts the VM
+// again if its guest asked for that.
+func (s *subject) after(ctx context.Context, hook steps.Hook, exit *banger.Exit) error {
+	if err := s.down(context.WithoutCancel(ctx), hook, exit); err != nil || !exit.Reboot {
 		return err
 	}
-	if exit.Reboot {
-		return s.up(ctx, hook)
+	if err := s.up(ctx, hook); err != nil {
+		return fmt.Errorf("start again after the guest's reboot: %w", err)
 	}
 	return nil
 }
@@ -156,12 +181,13 @@ func (s *subject) claimed(exit banger.Exit) banger.Exit {
 // ended is called once a VMM has ended, whoever ended it. What was meant to
 // end has been taken down by whoever meant it; the rest is done here.
 func (m *Manager) ended(id banger.VMID, l *life) {
-	ctx := m.ctx
-	unlock, err := m.locks.Lock(ctx, id)
+	unlock, err := m.locks.Lock(m.ctx, id)
 	if err != nil {
 		return // the daemon ends: the next one will see it
 	}
 	defer unlock()
+	ctx, end := m.repair(id)
+	defer end()
 	rec, err := m.c.Store.VM(ctx, id)
 	if err != nil || rec.Run == nil || rec.Run.Launch != l.launch || m.life(id) != l {
 		return
@@ -170,7 +196,7 @@ func (m *Manager) ended(id banger.VMID, l *life) {
 	if err == nil {
 		err = s.ended(ctx)
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		m.c.Log.Error("after a VMM's end", "vm", id, "err", err)
 	}
 }
@@ -178,18 +204,11 @@ func (m *Manager) ended(id banger.VMID, l *life) {
 func (s *subject) ended(ctx context.Context) error {
 	exit := s.claimed(s.life.exit)
 	s.m.c.Log.Info("the VM ended", "vm", s.rec.ID, "name", s.rec.Spec.Name, "cause", exit.Cause, "reboot", exit.Reboot, "detail", exit.Detail)
-	hook := s.hook(silent{})
-	if !exit.Reboot {
-		return s.down(ctx, hook, &exit)
+	s.background = true
+	if exit.Reboot {
+		defer s.m.enter(s.rec.ID, banger.StateStarting)()
 	}
-	defer s.m.enter(s.rec.ID, banger.StateStarting)()
-	if err := s.down(ctx, hook, &exit); err != nil {
-		return err
-	}
-	if err := s.up(ctx, hook); err != nil {
-		return fmt.Errorf("start again after the guest's reboot: %w", err)
-	}
-	return nil
+	return s.after(ctx, s.hook(silent{s.m.c.Log.With("vm", s.rec.ID, "name", s.rec.Spec.Name)}), &exit)
 }
 
 func problem(err error) *banger.Problem {

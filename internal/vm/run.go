@@ -202,10 +202,18 @@ func releaseVMM(ctx context.Context, s *subject) error {
 		return err
 	}
 	if err := p.Kill(ctx); err != nil {
-		return fmt.Errorf("end the VMM (PID %d): %w", p.Handle().PID, err)
+		return errors.Join(fmt.Errorf("end the VMM (PID %d): %w", p.Handle().PID, err), s.letGo(p))
 	}
 	s.m.forget(s.rec.ID, s.life)
 	s.life = nil
+	return p.Close()
+}
+
+// letGo closes what process found, unless it is under the daemon's eyes.
+func (s *subject) letGo(p vmm.Process) error {
+	if p == nil || s.life != nil && s.life.proc == p {
+		return nil
+	}
 	return p.Close()
 }
 
@@ -242,6 +250,10 @@ func ensureGuest(ctx context.Context, s *subject) error {
 	}
 	if st.Launch != s.rec.Run.Launch {
 		return fmt.Errorf("the guest answers for launch %q, not %s", st.Launch, s.rec.Run.Launch)
+	}
+	// The VMM of an earlier daemon, too, has read it by now.
+	if err := os.Remove(s.m.c.Paths.Initrd(s.rec.ID, s.rec.Run.Launch)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
 	if s.rec.Run.ReadyAt.IsZero() {
 		now := s.m.c.Now()

@@ -9,7 +9,7 @@ import (
 
 // Set changes a stopped VM. Nothing is changed unless everything is valid.
 func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, error) {
-	return m.change(ctx, ref, func(s *subject) error {
+	return m.change(ctx, ref, keepsRun, func(s *subject) error {
 		spec, err := m.respec(s, c)
 		if err != nil {
 			return err

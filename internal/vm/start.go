@@ -11,7 +11,7 @@ import (
 
 // Start starts a stopped VM and returns when its guest is ready.
 func (m *Manager) Start(ctx context.Context, ref string, rep Reporter) (banger.VM, error) {
-	return m.change(ctx, ref, func(s *subject) error {
+	return m.change(ctx, ref, keepsRun, func(s *subject) error {
 		if s.life != nil && !s.life.over() {
 			return banger.Errorf(banger.WrongState, "%s is already running", s.rec.Spec.Name).WithRemedy("banger ssh %s", s.rec.Spec.Name)
 		}
@@ -20,20 +20,34 @@ func (m *Manager) Start(ctx context.Context, ref string, rep Reporter) (banger.V
 	})
 }
 
+// What a change means for a run that is under way: a repair of what is to end
+// is not waited for.
+const (
+	endsRun  = true
+	keepsRun = false
+)
+
 // change runs fn on a VM with its lock held, and returns the VM as it is then.
-func (m *Manager) change(ctx context.Context, ref string, fn func(*subject) error) (banger.VM, error) {
+func (m *Manager) change(ctx context.Context, ref string, ends bool, fn func(*subject) error) (banger.VM, error) {
 	rec, err := m.c.Store.FindVM(ctx, ref)
 	if err != nil {
 		return banger.VM{}, err
 	}
-	m.interrupt(rec.ID)
+	if ends {
+		m.interrupt(rec.ID)
+	} else if err := m.mending(rec); err != nil {
+		return banger.VM{}, err
+	}
 	unlock, err := m.locks.Lock(ctx, rec.ID)
 	if err != nil {
 		return banger.VM{}, err
 	}
 	defer unlock()
 	// Again, now that nobody else changes it: it may be gone.
-	if rec, err = m.c.Store.VM(ctx, rec.ID); err != nil {
+	name := rec.Spec.Name
+	if rec, err = m.c.Store.VM(ctx, rec.ID); banger.CodeOf(err) == banger.NotFound {
+		return banger.VM{}, banger.Errorf(banger.NotFound, "%s was deleted meanwhile", name).WithRemedy("banger ps")
+	} else if err != nil {
 		return banger.VM{}, err
 	}
 	s, err := m.subject(ctx, rec)
@@ -44,6 +58,17 @@ func (m *Manager) change(ctx context.Context, ref string, fn func(*subject) erro
 		return banger.VM{}, err
 	}
 	return m.view(s.rec), nil
+}
+
+// mending is why a VM cannot be changed whose guest is waited for in the
+// background, which may take long: it runs.
+func (m *Manager) mending(r banger.Record) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l := m.lives[r.ID]; m.mends[r.ID] == nil || l == nil || l.over() {
+		return nil
+	}
+	return banger.Errorf(banger.WrongState, "%s is already running", r.Spec.Name).WithRemedy("banger vm wait %s, or banger stop %[1]s", r.Spec.Name)
 }
 
 // up is start, with what went wrong kept in the record.
@@ -77,12 +102,31 @@ func (s *subject) start(ctx context.Context, hook steps.Hook) error {
 	if err != nil {
 		return err
 	}
-	err = steps.Up(ctx, s, hook, run()...)
-	if err == nil {
-		return nil
+	err = s.launch(ctx, hook)
+	if err == nil || s.background && ctx.Err() != nil && s.rec.Run != nil && s.life != nil {
+		return err
 	}
 	e := s.explain(ctx, err)
 	return errors.Join(e, s.settle(context.WithoutCancel(ctx), nil))
+}
+
+// launch brings the run list up. In the background the guest is waited for
+// apart: when the daemon ends, or the user wants something else of the VM, that
+// wait ends, and a VMM that lives stays for the next to adopt, or to end.
+func (s *subject) launch(ctx context.Context, hook steps.Hook) error {
+	list := run()
+	if !s.background {
+		return steps.Up(ctx, s, hook, list...)
+	}
+	last := len(list) - 1
+	if err := steps.Up(context.WithoutCancel(ctx), s, hook, list[:last]...); err != nil {
+		return err
+	}
+	err := steps.Mend(ctx, s, hook, list[last:]...)
+	if err == nil || ctx.Err() != nil && !s.life.over() {
+		return err
+	}
+	return errors.Join(err, steps.Down(ctx, s, hook, list...))
 }
 
 // down takes the run list down and records that it is; exit, if known, is how
@@ -97,8 +141,8 @@ func (s *subject) down(ctx context.Context, hook steps.Hook, exit *banger.Exit) 
 // settle records that nothing of a run is left. While a VMM could not be
 // ended its run stays recorded, for the next repair.
 func (s *subject) settle(ctx context.Context, exit *banger.Exit) error {
-	if _, err := s.process(ctx); !isGone(err) {
-		return err
+	if p, err := s.process(ctx); !isGone(err) {
+		return errors.Join(err, s.letGo(p))
 	}
 	if s.life != nil {
 		s.m.forget(s.rec.ID, s.life)

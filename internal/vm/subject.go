@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"banger"
@@ -20,6 +21,8 @@ type subject struct {
 	rec  banger.Record
 	img  banger.Image
 	life *life // of the running VMM; nil until there is one
+
+	background bool // nobody asked: interrupted, it leaves a VMM that lives to whoever comes next
 
 	disk   string            // what the VMM opens, known once the disk is attached
 	format banger.DiskFormat // of disk
@@ -97,8 +100,7 @@ func (s *subject) hook(rep Reporter) steps.Hook {
 			began[step] = now
 			rep.Step(step)
 		case steps.AfterEnsure:
-			rep.StepDone(step, now.Sub(began[step]))
-			log.Debug("step done", "ms", now.Sub(began[step]).Milliseconds())
+			rep.StepDone(step, now.Sub(began[step])) // which logs it
 		case steps.BeforeRelease:
 			log.Debug("release")
 		}
@@ -109,13 +111,15 @@ func (s *subject) hook(rep Reporter) steps.Hook {
 	}
 }
 
-// silent is a Reporter for changes that no user asked for.
-type silent struct{}
+// silent is a Reporter for changes that no user asked for: the log hears of them.
+type silent struct{ log *slog.Logger }
 
-func (silent) Step(string)                    {}
-func (silent) StepDone(string, time.Duration) {}
-func (silent) Progress(string, int64, int64)  {}
-func (silent) Message(string, ...any)         {}
+func (silent) Step(string)                   {}
+func (silent) Progress(string, int64, int64) {}
+func (silent) Message(string, ...any)        {}
+func (s silent) StepDone(name string, elapsed time.Duration) {
+	s.log.Info("step done", "step", name, "elapsed", elapsed)
+}
 
 // isGone reports whether err says that there is no such VMM any more.
 func isGone(err error) bool { return errors.Is(err, vmm.ErrGone) }

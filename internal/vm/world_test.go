@@ -44,6 +44,8 @@ type world struct {
 	procs map[string]*process // by launch ID
 	mute  bool                // guests do not answer
 	early bool                // VMMs end at once
+	deaf  bool                // guests are asked to shut down and do not
+	stuck chan struct{}       // if not nil: VMMs answer no new daemon until it is closed
 }
 
 func newWorld(t *testing.T) *world {
@@ -198,7 +200,14 @@ func (b backend) Start(_ context.Context, m vmm.Machine, launched func(banger.Ha
 	return p, nil
 }
 
-func (b backend) Adopt(_ context.Context, h banger.Handle) (vmm.Process, error) {
+func (b backend) Adopt(ctx context.Context, h banger.Handle) (vmm.Process, error) {
+	if b.w.stuck != nil {
+		select {
+		case <-b.w.stuck:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	b.w.mu.Lock()
 	defer b.w.mu.Unlock()
 	if p := b.w.procs[h.Launch]; p != nil && !p.over() {
@@ -289,6 +298,9 @@ func (g pretendGuest) Shutdown(context.Context, string) error {
 	g.w.mu.Lock()
 	p := g.w.procs[g.t.Launch]
 	g.w.mu.Unlock()
+	if g.w.deaf {
+		return nil
+	}
 	p.end(banger.Exit{Cause: banger.ExitGuest})
 	return nil
 }

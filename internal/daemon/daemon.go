@@ -162,6 +162,13 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 func (d *daemon) end(srv *http.Server) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
 	defer cancel()
+	// Those who only wait, perhaps without a limit, are told at once.
+	_, waits := d.changes()
+	for _, w := range waits {
+		if err := d.ops.Cancel(w.ID); err != nil {
+			d.log.Warn("end a wait", "err", err)
+		}
+	}
 	if err := d.ops.Drain(ctx); err != nil {
 		d.log.Warn("operations were ended", "err", err)
 	}
@@ -181,12 +188,25 @@ func (d *daemon) handler() *handler.Handler {
 
 // Stop implements handler.Daemon.
 func (d *daemon) Stop(replace bool) error {
-	if ops := d.ops.List(); replace && len(ops) > 0 {
+	if ops, _ := d.changes(); replace && len(ops) > 0 {
 		return banger.Errorf(banger.Busy, "bangerd is busy: %s %s, %d in all", ops[0].Kind, ops[0].Subject, len(ops)).
 			WithRemedy("wait until they are done, then banger daemon restart")
 	}
 	d.stopOnce.Do(func() { close(d.stopping) })
 	return nil
+}
+
+// changes returns the operations under way, those that only wait apart: they
+// have nothing to lose, and one whose client was killed never ends by itself.
+func (d *daemon) changes() (changes, waits []op.Info) {
+	for _, o := range d.ops.List() {
+		if o.Kind == api.VMWait {
+			waits = append(waits, o)
+		} else {
+			changes = append(changes, o)
+		}
+	}
+	return changes, waits
 }
 
 // Status implements handler.Daemon.

@@ -29,7 +29,9 @@ func (e Env) vmNames(fits func(banger.VM) bool) cobra.CompletionFunc {
 		const none = cobra.ShellCompDirectiveNoFileComp
 		ctx := background(cmd)
 		c, err := e.Find(ctx)
-		if err != nil || cmd.ArgsLenAtDash() >= 0 {
+		// cobra itself puts a "--" behind all arguments when it completes; one
+		// before any of them is the user's, and a guest's command follows it.
+		if dash := cmd.ArgsLenAtDash(); err != nil || dash >= 0 && dash < len(args) {
 			return nil, none
 		}
 		vms, err := c.ListVMs(ctx)

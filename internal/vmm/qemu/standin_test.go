@@ -42,7 +42,8 @@ func standIn(argv []string) int {
 		fmt.Fprint(os.Stderr, "first\nsecond \x1b[2J\nthird\n")
 		return 3
 	case "mute":
-		select {}
+		// Not select {}: without another goroutine Go ends the program for it.
+		unix.Pause()
 	case "deaf":
 		signal.Ignore(unix.SIGTERM)
 	}

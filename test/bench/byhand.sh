@@ -17,7 +17,7 @@ qemu-img create -q -f qcow2 -F raw -b "$base" "$dir/disk.qcow2" "$size"
 cat "${parts[@]}" >"$dir/initrd"
 "$@" </dev/null >"$dir/qemu.log" 2>&1 &
 qemu=$!
-trap 'kill -KILL "$qemu" 2>/dev/null || true; wait' EXIT
+trap 'kill -KILL "$qemu" 2>/dev/null || true; wait "$qemu" || true' EXIT
 
 waiting() {
 	kill -0 "$qemu" || { cat "$dir/qemu.log" >&2; exit 1; }
@@ -25,13 +25,14 @@ waiting() {
 }
 
 # QEMU's forwarding port accepts before the guest lives, and a connection that
-# was made too early hangs: a new one every 0.2 s, each waits 1 s for a banner.
+# was made too early hangs: a new one every 0.2 s, later every 0.9 s at most
+# (each costs sshd a process), that waits 10 s for a banner.
 mkfifo "$dir/banner"
 exec 3<>"$dir/banner"
-until read -r -t 0.2 -u 3 _; do
+until read -r -t "0.$((SECONDS < 28 ? 2 + SECONDS / 4 : 9))" -u 3 _; do
 	waiting
 	# shellcheck disable=SC2016 # the inner shell's
-	timeout 1 bash -c 'exec 4<>"/dev/tcp/127.0.0.1/$0" && read -r -n 4 -u 4 && echo >&3' "$port" 2>/dev/null &
+	timeout 10 bash -c 'exec 4<>"/dev/tcp/127.0.0.1/$0" && read -r -n 4 -u 4 && echo >&3' "$port" 2>/dev/null &
 done
 
 until ssh -n -F none -p "$port" -i "$dir/key" -o IdentitiesOnly=yes -o BatchMode=yes -o LogLevel=ERROR \

@@ -35,7 +35,7 @@ TMPDIR=$dir.new/tmp inside mmdebstrap --quiet --mode=root --format=directory --v
 	--customize-hook='printf "[Match]\nName=eth0\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n" >"$1/etc/systemd/network/eth0.network"' \
 	--customize-hook='echo "/dev/vda / ext4 rw,errors=remount-ro 0 1" >"$1/etc/fstab"; echo stock >"$1/etc/hostname"' \
 	--customize-hook='chroot "$1" systemctl --quiet enable systemd-networkd' \
-	--customize-hook='chroot "$1" systemd-machine-id-setup' \
+	--customize-hook='chroot "$1" systemd-machine-id-setup; touch "$1/etc/.updated" "$1/var/.updated"' \
 	--customize-hook="cp \"\$1/etc/ssh/ssh_host_ed25519_key.pub\" '$dir.new/out/host.pub'" \
 	--customize-hook="cp -L \"\$1/vmlinuz\" '$dir.new/out/vmlinuz'; cp -L \"\$1/initrd.img\" '$dir.new/out/initrd.img'; chmod 644 '$dir.new/out/'*" \
 	bookworm "$tree" "${sources[@]}"

@@ -56,7 +56,7 @@ func median(samples []float64) float64 {
 
 func (r *results) print(w io.Writer) error {
 	m := r.Machine
-	fmt.Fprintf(w, "%d cores, load %s, Linux %s; %s, %s; guest Linux %s; banger %s\n\n", m.Cores, m.Load, m.Kernel, m.QEMU, m.Accelerator, m.GuestKernel, m.Banger)
+	fmt.Fprintf(w, "%d cores, load %s, Linux %s; %s, %s; guest Linux %s; %s\n\n", m.Cores, m.Load, m.Kernel, m.QEMU, m.Accelerator, m.GuestKernel, m.Banger)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WHAT\tMEDIAN\tRANGE\tAGAINST\tMEDIAN\tRANGE\tRATIO\tGOAL\t")
 	for _, r := range r.Rows {

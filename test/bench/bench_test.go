@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var argv = []string{
+	"qemu-system-x86_64", "-name", "banger-00", "-qmp", "unix:/s/vms/a/qmp.sock,server=on", "-smp", "2",
+	"-drive", "if=none,id=disk0,file=/s/vms/a/disk.qcow2", "-device", "virtio-blk-device,drive=disk0",
+	"-drive", "if=none,id=disk1,file=/s/blobs/m,read-only=on", "-device", "virtio-blk-device,drive=disk1",
+	"-netdev", "user,id=net,net=10.1.0.0/20,host=10.1.0.1,dns=10.1.0.2,hostfwd=tcp:127.0.0.1:2100-10.1.0.3:5122",
+	"-device", "virtio-net-device,netdev=net,mac=02:00:00:00:00:01",
+	"-kernel", "/s/blobs/k", "-initrd", "/r/vms/a/i", "-append", "quiet console=ttyS0",
+}
+
+func TestModel(t *testing.T) {
+	m, err := newModel(argv, "/s/vms/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.addr != "10.1.0.3" || m.gateway != "10.1.0.1" || m.resolver != "10.1.0.2" || m.mac != "02:00:00:00:00:01" {
+		t.Errorf("read %+v", m)
+	}
+	like := strings.Join(m.like("/h", 5, 6), " ")
+	for _, want := range []string{"file=/h/disk.qcow2", "id=disk1", "-initrd /h/initrd", "127.0.0.1:5-10.1.0.3:5122,hostfwd=tcp:127.0.0.1:6-10.1.0.3:22"} {
+		if !strings.Contains(like, want) {
+			t.Errorf("no %s in %s", want, like)
+		}
+	}
+	stock := m.likeStock("/h", "/stock/k", 7, 1)
+	want := []string{
+		"qemu-system-x86_64", "-name", "bench", "-qmp", "unix:/h/qmp.sock,server=on", "-smp", "1",
+		"-drive", "if=none,id=disk0,file=/h/disk.qcow2", "-device", "virtio-blk-device,drive=disk0",
+		"-netdev", "user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:7-10.0.2.15:22",
+		"-device", "virtio-net-device,netdev=net,mac=02:00:00:00:00:01",
+		"-kernel", "/stock/k", "-initrd", "/h/initrd", "-append", "root=/dev/vda ro quiet console=ttyS0",
+	}
+	if !slices.Equal(stock, want) {
+		t.Errorf("stock is\n%q, want\n%q", stock, want)
+	}
+	if _, err := newModel([]string{"qemu", "-initrd"}, "/s"); err == nil {
+		t.Error("a command line without a network was taken")
+	}
+}
+
+func TestMedian(t *testing.T) {
+	for _, c := range []struct {
+		samples []float64
+		want    float64
+	}{{[]float64{3}, 3}, {[]float64{3, 1, 2}, 2}, {[]float64{4, 1, 2, 3}, 2.5}} {
+		if got := median(c.samples); got != c.want {
+			t.Errorf("median of %v is %v, want %v", c.samples, got, c.want)
+		}
+	}
+}
+
+func TestPrint(t *testing.T) {
+	r := results{Rows: []row{
+		ratio("a", []float64{1, 3, 2}, "b", []float64{1}, 1.05),
+		amount("c", []float64{1 << 20}, 1<<20),
+	}}
+	var b bytes.Buffer
+	if err := r.print(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"2.00 s", "1.00 s–3.00 s", "≤ 1.05", "missed", "1.0 MiB", "kept"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, &b)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 
 	"banger"
 	"banger/internal/api"
@@ -162,18 +163,36 @@ func (h *Handler) deleteImage(ctx context.Context, req api.ImageRequest) (banger
 }
 
 func buildBundle(h *Handler, req api.BundleBuildRequest) (task, error) {
+	if err := checkDir(req.Dir); err != nil {
+		return task{}, err
+	}
 	return task{req.Dir, func(ctx context.Context, rep *op.Reporter) (any, error) {
 		return bundleInfo(h.Bundles.Build(ctx, req.Dir, rep))
 	}}, nil
 }
 
 func verifyBundle(h *Handler, req api.BundleRequest) (task, error) {
+	if err := checkDir(req.Dir); err != nil {
+		return task{}, err
+	}
 	return task{req.Dir, func(ctx context.Context, rep *op.Reporter) (any, error) {
 		return bundleInfo(h.Bundles.Verify(ctx, req.Dir, rep))
 	}}, nil
 }
 
+// checkDir refuses a directory that means another one to the daemon than to
+// its client. "" is the one that is searched for.
+func checkDir(dir string) error {
+	if dir != "" && !filepath.IsAbs(dir) {
+		return banger.Errorf(banger.Invalid, "bundle directory %q is not absolute", dir)
+	}
+	return nil
+}
+
 func (h *Handler) showBundle(_ context.Context, req api.BundleRequest) (api.BundleInfo, error) {
+	if err := checkDir(req.Dir); err != nil {
+		return api.BundleInfo{}, err
+	}
 	return bundleInfo(h.Bundles.Find(req.Dir))
 }
 

@@ -65,6 +65,13 @@ func (h *Handler) exec(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = api.WantsUpgrade(r, api.StreamProtocol)
 	}
+	cmd := guestapi.Exec{Argv: req.Argv, Env: req.Env, Dir: req.Dir, User: req.User}
+	if err == nil {
+		err = vm.CheckExec(cmd)
+	}
+	if err == nil {
+		err = checkTerminal(req)
+	}
 	if err == nil {
 		err = h.VMs.Reachable(r.Context(), req.VM)
 	}
@@ -79,13 +86,22 @@ func (h *Handler) exec(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	err = api.ServeExec(ctx, conn, func(ctx context.Context, s api.ExecStreams) (api.ExecExit, error) {
-		cmd := guestapi.Exec{Argv: req.Argv, Env: req.Env, Dir: req.Dir, User: req.User}
 		exit, err := h.VMs.Exec(ctx, req.VM, cmd, guestStreams(ctx, req, s))
 		return api.ExecExit{Code: exit.Code, Signal: exit.Signal}, err
 	})
 	if err != nil {
 		h.Log.Debug("exec's client is gone", "vm", req.VM, "err", err)
 	}
+}
+
+// maxSide bounds a terminal's rows and columns: a guest keeps them in 16 bits.
+const maxSide = 1<<16 - 1
+
+func checkTerminal(req api.ExecRequest) error {
+	if req.Rows < 0 || req.Cols < 0 || req.Rows > maxSide || req.Cols > maxSide {
+		return banger.Errorf(banger.Invalid, "no terminal has %d rows of %d columns", req.Rows, req.Cols)
+	}
+	return nil
 }
 
 func guestStreams(ctx context.Context, req api.ExecRequest, s api.ExecStreams) guest.Streams {

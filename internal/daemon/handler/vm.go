@@ -2,6 +2,7 @@ package handler
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"banger"
@@ -16,7 +17,7 @@ func createVM(h *Handler, req api.CreateRequest) (task, error) {
 		CPUs: pointer(req.CPUs), Memory: pointer(req.Memory), Disk: pointer(req.Disk),
 		Bundle: req.Bundle.Value, NoStart: req.NoStart,
 	}
-	if err := h.VMs.Check(c); err != nil {
+	if err := errors.Join(h.VMs.Check(c), checkDir(c.Bundle)); err != nil {
 		return task{}, err
 	}
 	return task{req.Name.Value, func(ctx context.Context, rep *op.Reporter) (any, error) {

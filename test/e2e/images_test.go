@@ -63,6 +63,15 @@ func TestImageWithDHCP(t *testing.T) {
 		if err := os.WriteFile(conf, []byte("[Match]\nName=eth* en*\n[Network]\nDHCP=yes\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
+		// The image has no udev; networkd waits for it to have seen a link.
+		seen := filepath.Join(t.TempDir(), "seen.conf")
+		const mark = `ExecStartPre=+/bin/sh -c 'mkdir -p /run/udev/data; echo I:1 >/run/udev/data/n$$(cat /sys/class/net/eth0/ifindex)'`
+		if err := os.WriteFile(seen, []byte("[Service]\n"+mark+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		const dropIns = "/etc/systemd/system/systemd-networkd.service.d"
+		command(t, "debugfs", "-w", "-R", "mkdir "+dropIns, file)
+		command(t, "debugfs", "-w", "-R", "write "+seen+" "+dropIns+"/seen.conf", file)
 		const wants = "/etc/systemd/system/multi-user.target.wants"
 		command(t, "debugfs", "-w", "-R", "write "+conf+" /etc/systemd/network/50-all.network", file)
 		command(t, "debugfs", "-w", "-R", "symlink "+wants+"/systemd-networkd.service /lib/systemd/system/systemd-networkd.service", file)
@@ -72,6 +81,9 @@ func TestImageWithDHCP(t *testing.T) {
 	b.booted("fights")
 	if got := b.in("fights", "systemctl is-active systemd-networkd"); got != "active" {
 		t.Fatalf("networkd is %s: the test's image does not fight", got)
+	}
+	if got := b.in("fights", "networkctl --no-pager status eth0"); !strings.Contains(got, "(configured)") || !strings.Contains(got, "00-banger.network") {
+		t.Errorf("networkd has not taken the link:\n%s", got)
 	}
 	// A minute of the guest's own time, then a new connection.
 	got := b.in("fights", "sleep 60; ip -4 -o addr show dev eth0; ip route")

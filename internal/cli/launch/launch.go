@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"banger"
 	"banger/internal/api"
 	"banger/internal/api/client"
@@ -160,6 +162,7 @@ func (l *Launcher) Stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ended := watchProcess(lock.PID) // while it holds the lock, the PID is its own
 	if err := c.StopDaemon(ctx, api.StopDaemonRequest{}); err != nil && !hungUp(err) {
 		return err
 	}
@@ -167,7 +170,32 @@ func (l *Launcher) Stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, banger.Errorf(banger.TimedOut,
 		"bangerd (process %d) has not ended within %v", lock.PID, patience).WithRemedy("kill %d", lock.PID).WithLog(l.Layout.DaemonLog()))
 	defer cancel()
-	return l.gone(ctx, lock)
+	if err := l.gone(ctx, lock); err != nil {
+		return err
+	}
+	return ended(ctx)
+}
+
+// watchProcess returns a function that waits until the process that now has
+// this PID has ended: the lock goes an instant before it. A process that cannot
+// be watched, as from another PID namespace, is not waited for.
+func watchProcess(pid int) func(context.Context) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return func(context.Context) error { return nil }
+	}
+	return func(ctx context.Context) error {
+		defer unix.Close(fd)
+		for {
+			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			if n, err := unix.Poll(fds, int(poll.Milliseconds())); n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+				return nil
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+	}
 }
 
 // hungUp says that a daemon was not there any more for its answer: it ended.

@@ -98,6 +98,9 @@ const loginUser = "root"
 func (m *Manager) reach(ctx context.Context, r banger.Record) (Guest, *life, error) {
 	l := m.life(r.ID)
 	if r.Run == nil || l == nil || l.over() || l.launch != r.Run.Launch {
+		if m.view(r).State == banger.StateStarting {
+			return nil, nil, banger.Errorf(banger.Busy, "%s is starting", r.Spec.Name).WithRemedy("banger vm wait %s", r.Spec.Name)
+		}
 		return nil, nil, banger.Errorf(banger.WrongState, "%s is not running", r.Spec.Name).WithRemedy("banger start %s", r.Spec.Name)
 	}
 	limited, cancel := context.WithTimeout(ctx, m.c.Timeouts.Ready)

@@ -21,7 +21,7 @@ trap 'kill -KILL "$qemu" 2>/dev/null || true; wait "$qemu" || true' EXIT
 
 waiting() {
 	kill -0 "$qemu" || { cat "$dir/qemu.log" >&2; exit 1; }
-	[ "$SECONDS" -lt 180 ] || { tail -n 20 "$dir/serial.log" >&2; exit 1; }
+	[ "$SECONDS" -lt 600 ] || { tail -n 20 "$dir/serial.log" >&2; exit 1; }
 }
 
 # QEMU's forwarding port accepts before the guest lives, and a connection that

@@ -10,12 +10,11 @@ import (
 	"banger/internal/vmm"
 )
 
-// adoptLimit bounds how long a VMM that an earlier daemon left may keep the
-// new one waiting.
+// adoptLimit is the usual patience: answers take seconds under emulation and load.
 const adoptLimit = 10 * time.Second
 
 // Adopt implements vmm.Backend. A VMM that lives and does not answer is adopted
-// too: its end is still seen, and it can be killed.
+// too: its end is still seen, it can be killed, and it is asked on.
 func (b *Backend) Adopt(ctx context.Context, h banger.Handle) (vmm.Process, error) {
 	if h.Backend != name || h.Version > handleVersion {
 		return nil, banger.Errorf(banger.Internal, "no handle of this backend: %s, version %d", h.Backend, h.Version).
@@ -36,9 +35,9 @@ func (b *Backend) Adopt(ctx context.Context, h banger.Handle) (vmm.Process, erro
 	if h.Socket == "" { // never recorded: it stands in the argv
 		h.Socket, h.Accelerator = socketIn(found.Argv), acceleratorIn(found.Argv)
 	}
-	limited, cancel := context.WithTimeout(ctx, adoptLimit)
+	limited, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
-	mon, status, err := ask(limited, h.Socket, watch.Gone)
+	mon, status, err := ask(limited, h, watch.Gone)
 	switch {
 	case errors.Is(err, host.ErrGone):
 		return nil, vmm.ErrGone
@@ -52,8 +51,8 @@ func (b *Backend) Adopt(ctx context.Context, h banger.Handle) (vmm.Process, erro
 }
 
 // ask connects to a VMM and asks for its RunState.
-func ask(ctx context.Context, socket string, gone <-chan struct{}) (*monitor, string, error) {
-	mon, err := dialMonitor(ctx, socket, gone)
+func ask(ctx context.Context, h banger.Handle, gone <-chan struct{}) (*monitor, string, error) {
+	mon, err := dialMonitor(ctx, h, gone)
 	if err != nil {
 		return nil, "", err
 	}

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"net"
+	"time"
 
 	"banger/internal/vmm"
 )
@@ -31,3 +32,6 @@ func Hear(conn net.Conn) string {
 		return ""
 	}
 }
+
+// SetPatience sets how long Adopt waits for an answer.
+func (b *Backend) SetPatience(d time.Duration) { b.patience = d }

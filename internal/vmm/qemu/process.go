@@ -23,7 +23,7 @@ const (
 type process struct {
 	h     banger.Handle
 	watch host.Watch
-	mon   *monitor // nil: it cannot be asked
+	mon   atomic.Pointer[monitor] // nil while it cannot be asked
 	now   func() time.Time
 
 	killed   atomic.Bool
@@ -36,7 +36,8 @@ type process struct {
 
 // take puts a VMM under control. status is its RunState if it was adopted.
 func (b *Backend) take(h banger.Handle, watch host.Watch, mon *monitor, status string) *process {
-	p := &process{h: h, watch: watch, mon: mon, now: b.now, over: make(chan struct{}), followed: make(chan struct{})}
+	p := &process{h: h, watch: watch, now: b.now, over: make(chan struct{}), followed: make(chan struct{})}
+	p.mon.Store(mon)
 	p.open, p.close = context.WithCancel(context.Background())
 	go p.follow(status)
 	return p
@@ -49,6 +50,14 @@ func (p *process) Handle() banger.Handle { return p.h }
 // -no-shutdown keeps, or for the VMM's own; and records how it was.
 func (p *process) follow(status string) {
 	defer close(p.followed)
+	if p.mon.Load() == nil {
+		// It did not answer when it was adopted, as one that is stopped does
+		// not. It is asked until it does: a guest's end must not go unseen.
+		if mon, now, err := ask(p.open, p.h, p.watch.Gone); err == nil {
+			p.mon.Store(mon)
+			status = now
+		}
+	}
 	reason := p.guestEnd(status)
 	if reason != "" {
 		// If it cannot be ended, whoever waits goes on waiting.
@@ -61,8 +70,8 @@ func (p *process) follow(status string) {
 	}
 	p.exit = p.howEnded(reason)
 	close(p.over)
-	if p.mon != nil {
-		p.mon.Close()
+	if mon := p.mon.Load(); mon != nil {
+		mon.Close()
 	}
 }
 
@@ -70,8 +79,9 @@ func (p *process) follow(status string) {
 // if p was closed.
 func (p *process) guestEnd(status string) string {
 	var said <-chan string
-	if p.mon != nil {
-		said = p.mon.ended
+	mon := p.mon.Load()
+	if mon != nil {
+		said = mon.ended
 	}
 	if status == statusShutdown || status == statusPanicked {
 		select {
@@ -88,11 +98,11 @@ func (p *process) guestEnd(status string) string {
 		return ""
 	case <-p.watch.Gone:
 	}
-	if p.mon == nil {
+	if mon == nil {
 		return ""
 	}
 	select { // its last words may still be on their way
-	case <-p.mon.lost:
+	case <-mon.lost:
 	case <-p.open.Done():
 	}
 	select {
@@ -145,10 +155,11 @@ func describe(end host.End) string {
 
 // Shutdown implements vmm.Process: the power button.
 func (p *process) Shutdown(ctx context.Context) error {
-	if p.mon == nil {
+	mon := p.mon.Load()
+	if mon == nil {
 		return errLost
 	}
-	_, err := p.mon.command(ctx, "system_powerdown")
+	_, err := mon.command(ctx, "system_powerdown")
 	return err
 }
 
@@ -174,9 +185,9 @@ func (p *process) Kill(ctx context.Context) error {
 // disk's tables), then by signals that a reused PID is safe from. It returns
 // when the VMM is gone, or when ctx ends.
 func (p *process) quit(ctx context.Context) error {
-	if p.mon != nil {
+	if mon := p.mon.Load(); mon != nil {
 		asked, cancel := context.WithTimeout(ctx, quitLimit)
-		_, err := p.mon.command(asked, "quit")
+		_, err := mon.command(asked, "quit")
 		gone := err == nil && p.gone(asked)
 		cancel()
 		if gone {
@@ -241,9 +252,9 @@ var errClosed = errors.New("the VMM is no longer followed")
 // Close implements vmm.Process.
 func (p *process) Close() error {
 	p.close()
-	if p.mon != nil {
-		p.mon.Close()
+	<-p.followed // who may be about to connect
+	if mon := p.mon.Load(); mon != nil {
+		mon.Close()
 	}
-	<-p.followed
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"banger"
 	"banger/internal/host"
 	"banger/internal/vmm"
@@ -187,6 +189,67 @@ func TestAdoptStandIn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// adoptSilent adopts a VMM that does not answer for now.
+func adoptSilent(t *testing.T, h banger.Handle) vmm.Process {
+	t.Helper()
+	b := backendOn(t, os.Getenv("PATH"))
+	b.SetPatience(50 * time.Millisecond)
+	q, err := b.Adopt(t.Context(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { q.Close() })
+	if err := q.Shutdown(t.Context()); err == nil {
+		t.Error("a VMM that does not answer was asked to shut down")
+	}
+	return q
+}
+
+// A VMM that was stopped when it was adopted is asked again once it goes on: its
+// guest's end does not go unseen.
+func TestAdoptStopped(t *testing.T) {
+	p := start(t, "status:shutdown")
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	id := host.ProcID{PID: p.Handle().PID, Started: p.Handle().Started}
+	if err := host.Signal(id, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	q := adoptSilent(t, p.Handle())
+	if err := host.Signal(id, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if e := wait(t, q); e.Cause != banger.ExitGuest {
+		t.Errorf("told as %+v", e)
+	}
+}
+
+// A VMM whose socket leads to another VM's, as one that a guest has taken over
+// can arrange where the daemon is root, gets nothing of that VM done.
+func TestAdoptSocketOfAnother(t *testing.T) {
+	victim, taken := start(t, ""), start(t, "")
+	for _, p := range []vmm.Process{victim, taken} {
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	socket := taken.Handle().Socket
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim.Handle().Socket, socket); err != nil {
+		t.Fatal(err)
+	}
+	kill(t, adoptSilent(t, taken.Handle()))
+	q, err := newBackend(t).Adopt(t.Context(), victim.Handle())
+	if err != nil {
+		t.Fatalf("the other VM: %v", err)
+	}
+	defer q.Close()
+	kill(t, q)
 }
 
 func TestAdoptRefusesForeignHandles(t *testing.T) {

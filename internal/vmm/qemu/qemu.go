@@ -41,6 +41,8 @@ type Backend struct {
 	watcher *host.Watcher
 	uid     int // of the daemon
 	now     func() time.Time
+	// patience is how long a VMM that an earlier daemon left may keep Adopt waiting.
+	patience time.Duration
 
 	mu      sync.Mutex
 	version string // "": not asked yet
@@ -50,7 +52,7 @@ type Backend struct {
 
 // New returns the backend of a daemon that runs as uid.
 func New(h Starter, w *host.Watcher, uid int, now func() time.Time) *Backend {
-	return &Backend{host: h, watcher: w, uid: uid, now: now}
+	return &Backend{host: h, watcher: w, uid: uid, now: now, patience: adoptLimit}
 }
 
 // Name implements vmm.Backend.
@@ -157,7 +159,7 @@ func (b *Backend) begin(ctx context.Context, h banger.Handle, watch host.Watch, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	mon, err := dialMonitor(ctx, h.Socket, watch.Gone)
+	mon, err := dialMonitor(ctx, h, watch.Gone)
 	if err != nil {
 		return nil, fmt.Errorf("reach QEMU's control socket: %w", err)
 	}

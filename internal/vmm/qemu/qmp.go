@@ -10,6 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"banger"
 	"banger/internal/host"
 )
 
@@ -39,33 +42,60 @@ type message struct {
 
 const (
 	maxMessage = 1 << 20
-	dialEvery  = 10 * time.Millisecond
+	dialEvery  = 5 * time.Millisecond // at first; then ever more seldom
+	dialSeldom = time.Second
 	writeLimit = 5 * time.Second // a QEMU that reads nothing
 )
 
 // errLost means that a QEMU cannot be asked any more.
 var errLost = errors.New("QEMU's control connection is lost")
 
-// dialMonitor connects as soon as the socket answers; host.ErrGone if the VMM
-// ends before that. There is no event for a socket that begins to listen: it
-// is tried until then.
-func dialMonitor(ctx context.Context, path string, gone <-chan struct{}) (*monitor, error) {
-	tick := time.NewTicker(dialEvery)
-	defer tick.Stop()
+// dialMonitor connects as soon as the socket of h's VMM answers; host.ErrGone if
+// the VMM ends before that. Where the daemon is root, the socket's directory
+// belongs to the VMM's user: one that a guest has taken over could lead the path
+// to another VM's socket, so it is the process that counts.
+func dialMonitor(ctx context.Context, h banger.Handle, gone <-chan struct{}) (*monitor, error) {
 	var d net.Dialer
-	for {
-		conn, err := d.DialContext(ctx, "unix", path)
+	for wait := dialEvery; ; wait = min(wait*5/4, dialSeldom) {
+		conn, err := d.DialContext(ctx, "unix", h.Socket)
 		if err == nil {
-			return newMonitor(ctx, conn, gone)
+			if err = isPeer(conn, h.PID); err == nil {
+				return newMonitor(ctx, conn, gone)
+			}
+			conn.Close()
 		}
+		timer := time.NewTimer(wait)
 		select {
-		case <-tick.C:
+		case <-timer.C:
 		case <-gone:
+			timer.Stop()
 			return nil, host.ErrGone
 		case <-ctx.Done():
+			timer.Stop()
 			return nil, fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		}
 	}
+}
+
+// isPeer returns nil if the process pid listens at the other end.
+func isPeer(conn net.Conn, pid int) error {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return fmt.Errorf("%T is no unix socket", conn)
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(cerr, err); err != nil {
+		return err
+	}
+	if int(cred.Pid) != pid {
+		return fmt.Errorf("process %d listens there, not the VMM (%d)", cred.Pid, pid)
+	}
+	return nil
 }
 
 func newMonitor(ctx context.Context, conn net.Conn, gone <-chan struct{}) (*monitor, error) {

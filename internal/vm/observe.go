@@ -72,6 +72,14 @@ const (
 	ForStopped = "stopped"
 )
 
+// CheckWait refuses what cannot be waited for.
+func CheckWait(what string) error {
+	if what != ForReady && what != ForBooted && what != ForStopped {
+		return invalid("cannot wait for %q", what).WithRemedy("wait for ready, booted or stopped")
+	}
+	return nil
+}
+
 // Wait returns the VM once it is what is waited for, or an error as soon as it
 // cannot become it by itself. timeout 0 means no limit.
 func (m *Manager) Wait(ctx context.Context, ref, what string, timeout time.Duration) (banger.VM, error) {
@@ -79,8 +87,8 @@ func (m *Manager) Wait(ctx context.Context, ref, what string, timeout time.Durat
 	if err != nil {
 		return banger.VM{}, err
 	}
-	if what != ForReady && what != ForBooted && what != ForStopped {
-		return banger.VM{}, invalid("cannot wait for %q", what).WithRemedy("wait for ready, booted or stopped")
+	if err := CheckWait(what); err != nil {
+		return banger.VM{}, err
 	}
 	if timeout > 0 {
 		late := banger.Errorf(banger.TimedOut, "%s was not %s within %s", r.Spec.Name, what, timeout).

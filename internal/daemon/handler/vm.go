@@ -72,6 +72,9 @@ func deleteVM(h *Handler, req api.DeleteRequest) (task, error) {
 }
 
 func waitVM(h *Handler, req api.WaitRequest) (task, error) {
+	if err := vm.CheckWait(req.For); err != nil {
+		return task{}, err
+	}
 	timeout, err := seconds(req.Timeout)
 	if err != nil {
 		return task{}, err

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -145,7 +146,9 @@ func TestCreateEndsWithTheVM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", lock.Socket) }}}
+	h := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", lock.Socket)
+	}}}
 	defer h.CloseIdleConnections()
 	post := func(op, body string) []byte {
 		t.Helper()

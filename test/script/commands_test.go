@@ -2,6 +2,7 @@ package script
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,7 +74,9 @@ func call(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no daemon runs")
 	}
 	c := http.Client{Transport: &http.Transport{
-		Dial:              func(string, string) (net.Conn, error) { return net.Dial("unix", lock.Socket) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", lock.Socket)
+		},
 		DisableKeepAlives: true,
 	}}
 	resp, err := c.Post("http://banger/v1/"+args[1], "application/json", strings.NewReader(args[2]))

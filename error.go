@@ -30,6 +30,7 @@ const (
 	NeedsRoot   Code = "needs_root"  // banger-root is needed and not there; exit 5
 	Canceled    Code = "canceled"    // the user asked to stop; exit 1
 	TimedOut    Code = "timeout"     // a deadline passed; exit 1
+	Lost        Code = "lost"        // what was begun broke off, its fate is unknown; exit 1
 	Internal    Code = "internal"    // everything else; exit 1
 )
 

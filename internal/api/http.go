@@ -85,6 +85,8 @@ func StatusOf(c banger.Code) int {
 		return http.StatusServiceUnavailable
 	case banger.TimedOut:
 		return http.StatusGatewayTimeout
+	case banger.Lost:
+		return http.StatusBadGateway
 	}
 	return http.StatusInternalServerError
 }

@@ -106,6 +106,7 @@ func TestErrorsCrossTheSocket(t *testing.T) {
 		{banger.Errorf(banger.Busy, "x"), 409, banger.Error{Code: banger.Busy, Message: "x"}},
 		{banger.Errorf(banger.NeedsRoot, "x"), 403, banger.Error{Code: banger.NeedsRoot, Message: "x"}},
 		{banger.Errorf(banger.TimedOut, "x"), 504, banger.Error{Code: banger.TimedOut, Message: "x"}},
+		{banger.Errorf(banger.Lost, "x"), 502, banger.Error{Code: banger.Lost, Message: "x"}},
 		{cause, 500, banger.Error{Code: banger.Internal, Message: "no space left"}},
 	} {
 		w := httptest.NewRecorder()

@@ -30,6 +30,7 @@ func TestErrors(t *testing.T) {
 		{"needs root", coded(banger.NeedsRoot), 5, "banger: it is needs_root\n"},
 		{"canceled", coded(banger.Canceled), 1, "banger: it is canceled\n"},
 		{"timeout", coded(banger.TimedOut), 1, "banger: it is timeout\n"},
+		{"lost", coded(banger.Lost), 1, "banger: it is lost\n"},
 		{"internal", coded(banger.Internal), 1, "banger: it is internal\n"},
 		{"of another daemon", coded("news"), 1, "banger: it is news\n"},
 		{"without a code", errors.New("odd"), 1, "banger: odd\n"},

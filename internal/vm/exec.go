@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -24,8 +25,8 @@ func (m *Manager) Exec(ctx context.Context, ref string, e guestapi.Exec, s guest
 		return guest.Exit{}, err
 	}
 	exit, err := g.Exec(ctx, e, s)
-	if err != nil && m.parting(ctx, r.ID, l) {
-		return exit, banger.Errorf(banger.WrongState, "%s ended while the command ran", r.Spec.Name).WithRemedy("banger vm show %s says how", r.Spec.Name)
+	if errors.Is(err, guest.ErrLost) && m.parting(ctx, r.ID, l) {
+		return exit, banger.Errorf(banger.Lost, "%s ended while the command ran", r.Spec.Name).WithRemedy("banger vm show %s says how", r.Spec.Name)
 	}
 	return exit, err
 }

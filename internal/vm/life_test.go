@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"banger"
+	"banger/internal/guest"
 	"banger/internal/guestapi"
 	"banger/internal/steps"
 	"banger/internal/vm"
@@ -74,6 +75,29 @@ func TestHowARunEnds(t *testing.T) {
 		})
 	}
 }
+
+// A command that its VM's end cut off was not refused: whoever ran it must not
+// take it for one that was never begun.
+func TestExecCutOff(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(nil)
+	create(t, m)
+	began := writer(func() { go w.only(t).end(banger.Exit{Cause: banger.ExitUnknown}) })
+	_, err := m.Exec(t.Context(), "web", guestapi.Exec{Argv: []string{"sleep"}}, guest.Streams{Stdout: began})
+	if banger.CodeOf(err) != banger.Lost || !strings.Contains(err.Error(), "ended while the command ran") {
+		t.Errorf("got %v, code %s", err, banger.CodeOf(err))
+	}
+	settled(t, m)
+	_, err = m.Exec(t.Context(), "web", guestapi.Exec{Argv: []string{"true"}}, guest.Streams{})
+	if banger.CodeOf(err) != banger.WrongState {
+		t.Errorf("exec in a stopped VM: %v", err)
+	}
+}
+
+// A writer calls itself at each write.
+type writer func()
+
+func (f writer) Write(p []byte) (int, error) { f(); return len(p), nil }
 
 func TestReboot(t *testing.T) {
 	w := newWorld(t)

@@ -304,8 +304,18 @@ func (g pretendGuest) Shutdown(context.Context, string) error {
 	p.end(banger.Exit{Cause: banger.ExitGuest})
 	return nil
 }
-func (g pretendGuest) Exec(context.Context, guestapi.Exec, guest.Streams) (guest.Exit, error) {
-	return guest.Exit{}, nil
+
+// Exec ends with its VM when it is told to sleep, else at once.
+func (g pretendGuest) Exec(_ context.Context, e guestapi.Exec, s guest.Streams) (guest.Exit, error) {
+	if e.Argv[0] != "sleep" {
+		return guest.Exit{}, nil
+	}
+	g.w.mu.Lock()
+	p := g.w.procs[g.t.Launch]
+	g.w.mu.Unlock()
+	_, _ = s.Stdout.Write([]byte("asleep"))
+	<-p.gone
+	return guest.Exit{}, fmt.Errorf("run sleep in guest: %w", guest.ErrLost)
 }
 
 // quiet hears nothing.

@@ -126,5 +126,5 @@ func lost(ctx context.Context, err error) error {
 	if u := (*url.Error)(nil); errors.As(err, &u) { // a URL that nobody asked for
 		err = u.Err
 	}
-	return banger.Errorf(banger.Internal, "connection to bangerd lost: %w", err).WithRemedy("banger daemon logs")
+	return banger.Errorf(banger.Lost, "connection to bangerd lost: %w", err).WithRemedy("banger daemon logs")
 }

@@ -138,7 +138,7 @@ func TestExecLosesDaemon(t *testing.T) {
 	})
 	var out bytes.Buffer
 	_, err := serve(t, mux).ExecVM(limited(t), api.ExecRequest{}, api.ExecStreams{Stdout: &out})
-	if banger.CodeOf(err) != banger.Internal || !strings.Contains(err.Error(), "connection to bangerd lost") || out.String() != "half" {
+	if banger.CodeOf(err) != banger.Lost || !strings.Contains(err.Error(), "connection to bangerd lost") || out.String() != "half" {
 		t.Errorf("%q, %v", &out, err)
 	}
 }

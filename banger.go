@@ -47,6 +47,10 @@ type Spec struct {
 	Disk    int64       `json:"disk_bytes"`   // virtual size of the root disk, bytes
 	Network NetworkMode `json:"network"`      // never auto: chosen at creation
 	Backend string      `json:"backend"`      // chosen at creation
+
+	Isolated  bool      `json:"isolated"`  // reaches neither other VMs nor, in user mode, anything at all
+	Publish   []Publish `json:"publish"`   // ports of the host that lead to it; never null
+	Autostart bool      `json:"autostart"` // starts with the daemon
 }
 
 // A Lease is what the installation has given a VM until it is deleted.

@@ -91,6 +91,11 @@ type CreateRequest struct {
 	Disk    Optional[int64]  `json:"disk_bytes,omitzero"`
 	Network Optional[string] `json:"network,omitzero"`
 	Backend Optional[string] `json:"backend,omitzero"`
+
+	Isolated  Optional[bool]             `json:"isolated,omitzero"`
+	Publish   Optional[[]banger.Publish] `json:"publish,omitzero"`
+	Autostart Optional[bool]             `json:"autostart,omitzero"`
+
 	Bundle  Optional[string] `json:"bundle,omitzero"` // directory of a runtime bundle, absolute
 	NoStart bool             `json:"no_start,omitempty"`
 }
@@ -102,6 +107,11 @@ type SetRequest struct {
 	Memory  Optional[int64]  `json:"memory_bytes,omitzero"`
 	Disk    Optional[int64]  `json:"disk_bytes,omitzero"`
 	Network Optional[string] `json:"network,omitzero"`
+
+	Name      Optional[string]           `json:"name,omitzero"`
+	Isolated  Optional[bool]             `json:"isolated,omitzero"`
+	Publish   Optional[[]banger.Publish] `json:"publish,omitzero"` // all of them; [] takes all away
+	Autostart Optional[bool]             `json:"autostart,omitzero"`
 }
 
 // A VMRequest names a VM: its name, or a unique prefix of its ID.

@@ -1,5 +1,5 @@
 // Package network is the contract for a VM's way out: an Attacher gives one VM
-// its network. It knows no mode; its children do.
+// its network, a Router makes the host's match. It knows no mode; its children do.
 package network
 
 import (
@@ -27,6 +27,9 @@ type NIC struct {
 	MAC  string
 	Addr netip.Addr
 	Net  Subnet
+
+	Isolated bool
+	Publish  []banger.Publish
 }
 
 // A Subnet is the installation's: chosen once, then kept.
@@ -41,4 +44,31 @@ type Subnet struct {
 func SubnetOf(p netip.Prefix) Subnet {
 	g := p.Masked().Addr().Next()
 	return Subnet{Prefix: p.Masked(), Gateway: g, Resolver: g.Next()}
+}
+
+// A Router makes the host's network equal to a Config. Set may be called again
+// with the same Config, and after a crash: it changes only what differs, and
+// touches nothing that does not carry the caller's uid and the Config's tag.
+type Router interface {
+	// Probe says whether Set can work here; its error is a *banger.Error.
+	Probe(ctx context.Context) error
+	// Set brings links, taps, routes, sysctls and rules into the state that c
+	// asks for. With no NICs nothing of the installation's is left on the host.
+	Set(ctx context.Context, c Config) error
+}
+
+// A Config is the whole desired network of one installation, computed from the
+// records while the router's lock is held.
+type Config struct {
+	Tag    string       `json:"tag"`    // of the installation: 4 hex digits; keeps two of one user apart, grants nothing
+	Subnet netip.Prefix `json:"subnet"` // private, /16 to /28; its first address is the gateway
+	Taps   []Tap        `json:"taps"`   // of the VMs that run, or are about to
+}
+
+// A Tap is one VM's routed card, as the host has it. Names of links follow
+// from uid, tag and VM; nobody chooses them.
+type Tap struct {
+	VM       banger.VMID `json:"vm"`
+	Addr     netip.Addr  `json:"address"`  // in the subnet: the tap's host route is this /32
+	Isolated bool        `json:"isolated"` // from other VMs, both ways
 }

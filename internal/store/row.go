@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"banger"
@@ -12,11 +13,15 @@ import (
 
 // columns of table vm, in the order of values and scanRecord.
 const columns = `id, name, image, image_id, cpus, memory, disk, network, backend,
-	address, mac, machine_id, host_key, intent, run, last_exit, problem, created_at`
+	isolated, publish, autostart, address, mac, machine_id, host_key, intent, run, last_exit, problem, created_at`
+
+// places are the parameters for columns.
+var places = "(?" + strings.Repeat(",?", strings.Count(columns, ",")) + ")"
 
 func values(r banger.Record) []any {
 	return []any{
 		r.ID, r.Spec.Name, r.Spec.Image, r.ImageID, r.Spec.CPUs, r.Spec.Memory, r.Spec.Disk, r.Spec.Network, r.Spec.Backend,
+		r.Spec.Isolated, text(append([]banger.Publish{}, r.Spec.Publish...)), r.Spec.Autostart,
 		r.Lease.Addr.String(), r.Lease.MAC, r.Lease.MachineID, r.HostKey, r.Intent,
 		optional(r.Run), optional(r.LastExit), optional(r.Problem), stamp(r.CreatedAt),
 	}
@@ -26,17 +31,20 @@ func values(r banger.Record) []any {
 type scanner interface{ Scan(...any) error }
 
 func scanRecord(row scanner) (r banger.Record, err error) {
-	var addr string
+	var addr, publish string
 	var run, exit, problem sql.NullString
 	var created int64
 	err = row.Scan(
 		&r.ID, &r.Spec.Name, &r.Spec.Image, &r.ImageID, &r.Spec.CPUs, &r.Spec.Memory, &r.Spec.Disk, &r.Spec.Network, &r.Spec.Backend,
-		&addr, &r.Lease.MAC, &r.Lease.MachineID, &r.HostKey, &r.Intent, &run, &exit, &problem, &created)
+		&r.Spec.Isolated, &publish, &r.Spec.Autostart, &addr, &r.Lease.MAC, &r.Lease.MachineID, &r.HostKey, &r.Intent, &run, &exit, &problem, &created)
 	if err != nil {
 		return banger.Record{}, err
 	}
 	if r.Lease.Addr, err = netip.ParseAddr(addr); err != nil {
 		return banger.Record{}, fmt.Errorf("row of VM %s: %w", r.ID, err)
+	}
+	if err := json.Unmarshal([]byte(publish), &r.Spec.Publish); err != nil {
+		return banger.Record{}, fmt.Errorf("row of VM %s: publish: %w", r.ID, err)
 	}
 	r.CreatedAt = moment(created)
 	if r.Run, err = parse[banger.Run](run); err != nil {

@@ -24,7 +24,7 @@ func (s *Store) CreateVM(ctx context.Context, r banger.Record, lease func(taken 
 		if r.Lease, err = lease(taken); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO vm (`+columns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, values(r)...)
+		_, err = tx.ExecContext(ctx, `INSERT INTO vm (`+columns+`) VALUES `+places, values(r)...)
 		return err
 	})
 	if err != nil {
@@ -101,7 +101,7 @@ func (s *Store) UpdateVM(ctx context.Context, id banger.VMID, change func(*bange
 				return err
 			}
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE vm SET (`+columns+`) = (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) WHERE id = ?`, append(values(r), id)...)
+		_, err = tx.ExecContext(ctx, `UPDATE vm SET (`+columns+`) = `+places+` WHERE id = ?`, append(values(r), id)...)
 		return err
 	})
 	if err != nil {

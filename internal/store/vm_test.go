@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -136,7 +137,7 @@ func TestUpdateFails(t *testing.T) {
 		if _, err := s.UpdateVM(t.Context(), web.ID, c.change); banger.CodeOf(err) != c.code {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got, err := s.VM(t.Context(), web.ID); err != nil || got != web {
+		if got, err := s.VM(t.Context(), web.ID); err != nil || !reflect.DeepEqual(got, web) {
 			t.Errorf("%s: the record is %+v, %v", name, got, err)
 		}
 	}

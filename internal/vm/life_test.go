@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -250,7 +251,7 @@ func TestBadValues(t *testing.T) {
 			t.Errorf("set %s: %v", name, err)
 		}
 	}
-	if now, _ := m.Show(t.Context(), "web"); now.Spec != v.Spec {
+	if now, _ := m.Show(t.Context(), "web"); !reflect.DeepEqual(now.Spec, v.Spec) {
 		t.Errorf("changed: %+v", now.Spec)
 	}
 }

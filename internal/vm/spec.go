@@ -13,6 +13,8 @@ type Create struct {
 	Name, Image, Network, Backend *string
 	CPUs                          *int
 	Memory, Disk                  *int64
+	Isolated, Autostart           *bool
+	Publish                       *[]banger.Publish
 	Bundle                        string // directory of a runtime bundle, "": search
 	NoStart                       bool
 }
@@ -22,6 +24,10 @@ type Change struct {
 	CPUs         *int
 	Memory, Disk *int64
 	Network      *string
+	Name         *string
+	Isolated     *bool
+	Autostart    *bool
+	Publish      *[]banger.Publish
 }
 
 // The least and most that a spec may ask for.

@@ -136,12 +136,12 @@ func TestConnectionBreaks(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	})
 	c := serve(t, mux)
-	if _, err := c.ShowVM(limited(t), api.VMRequest{}); banger.CodeOf(err) != banger.Internal || errors.Is(err, client.ErrNoDaemon) {
+	if _, err := c.ShowVM(limited(t), api.VMRequest{}); banger.CodeOf(err) != banger.Lost || errors.Is(err, client.ErrNoDaemon) {
 		t.Errorf("show: %v", err)
 	}
 	var log bytes.Buffer
 	err := c.LogsVM(limited(t), api.LogsRequest{}, &log)
-	if banger.CodeOf(err) != banger.Internal || log.String() != "half a lo" {
+	if banger.CodeOf(err) != banger.Lost || log.String() != "half a lo" {
 		t.Errorf("logs: %q, %v", &log, err)
 	}
 }

@@ -90,7 +90,7 @@ func TestWaitFails(t *testing.T) {
 func TestWaitGivesUp(t *testing.T) {
 	t.Run("stream ends again and again", func(t *testing.T) {
 		c := serve(t, events(t, nil))
-		if _, err := client.Attach[banger.VM](c, "o1").Wait(limited(t), nil); banger.CodeOf(err) != banger.Internal {
+		if _, err := client.Attach[banger.VM](c, "o1").Wait(limited(t), nil); banger.CodeOf(err) != banger.Lost {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -15,6 +15,7 @@ func createVM(h *Handler, req api.CreateRequest) (task, error) {
 	c := vm.Create{
 		Name: pointer(req.Name), Image: pointer(req.Image), Network: pointer(req.Network), Backend: pointer(req.Backend),
 		CPUs: pointer(req.CPUs), Memory: pointer(req.Memory), Disk: pointer(req.Disk),
+		Isolated: pointer(req.Isolated), Publish: pointer(req.Publish), Autostart: pointer(req.Autostart),
 		Bundle: req.Bundle.Value, NoStart: req.NoStart,
 	}
 	if err := errors.Join(h.VMs.Check(c), checkDir(c.Bundle)); err != nil {
@@ -90,6 +91,7 @@ func waitVM(h *Handler, req api.WaitRequest) (task, error) {
 func (h *Handler) setVM(ctx context.Context, req api.SetRequest) (banger.VM, error) {
 	return h.VMs.Set(ctx, req.VM, vm.Change{
 		CPUs: pointer(req.CPUs), Memory: pointer(req.Memory), Disk: pointer(req.Disk), Network: pointer(req.Network),
+		Name: pointer(req.Name), Isolated: pointer(req.Isolated), Publish: pointer(req.Publish), Autostart: pointer(req.Autostart),
 	})
 }
 

@@ -114,6 +114,8 @@ type Endpoint struct {
 	Tap  string         `json:"tap,omitempty"`  // routed: the tap's name
 	User *UserNet       `json:"user,omitempty"` // user: the VMM's own network stack
 	SSH  netip.AddrPort `json:"ssh"`            // where the guest program's SSH server is reached from the host
+
+	GatewayMAC string `json:"gateway_mac,omitempty"` // routed: the tap's Ethernet address, which the guest need not ask for
 }
 
 // A UserNet is the network that a VMM with a built-in stack shows its guest.

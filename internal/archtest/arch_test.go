@@ -43,6 +43,7 @@ var may = map[string]string{
 	"internal/network":             ".",
 	"internal/network/addr":        ". internal/network",
 	"internal/network/usernet":     ". internal/network",
+	"internal/network/routed":      ". internal/network",
 	"internal/vmm":                 ".",
 	"internal/vmm/qemu":            ". internal/vmm internal/host internal/guestapi",
 	"internal/vmm/vmmtest":         ". internal/vmm",

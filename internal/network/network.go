@@ -9,11 +9,14 @@ import (
 	"banger"
 )
 
-// An Attacher gives one VM its network, before its VMM starts. Both methods
-// are idempotent.
+// An Attacher gives one VM its network, before its VMM starts. Attach and
+// Detach are idempotent.
 type Attacher interface {
 	// Mode is the mode that a spec names.
 	Mode() banger.NetworkMode
+	// Probe says whether a VM can be attached now, before anything is touched;
+	// its error is a *banger.Error.
+	Probe(ctx context.Context) error
 	// Attach makes the way out, or plans it where the VMM itself will make it,
 	// and says where it ends. With prev, the endpoint of an earlier Attach for
 	// the same run, it returns an equal one if that still holds.

@@ -33,6 +33,11 @@ func (m *Manager) Create(ctx context.Context, c Create, rep Reporter) (banger.VM
 	if err := checkDisk(spec.Disk, img.Rootfs.Size); err != nil {
 		return banger.VM{}, err
 	}
+	if !c.NoStart {
+		if err := m.preflight(ctx, spec); err != nil {
+			return banger.VM{}, err
+		}
+	}
 	rec, unlock, err := m.record(ctx, spec, img)
 	if err != nil {
 		return banger.VM{}, err

@@ -140,7 +140,7 @@ func (s *subject) identity() guestapi.Identity {
 	return guestapi.Identity{
 		Version: guestapi.Version, VM: string(r.ID), Launch: r.Run.Launch,
 		Hostname: r.Spec.Name, MachineID: r.Lease.MachineID, MAC: r.Lease.MAC,
-		Address: netip.PrefixFrom(r.Lease.Addr, 32), Gateway: s.m.c.Subnet.Gateway,
+		Address: netip.PrefixFrom(r.Lease.Addr, 32), Gateway: s.m.c.Subnet.Gateway, GatewayMAC: r.Run.Endpoint.GatewayMAC,
 		Resolvers: []netip.Addr{s.m.c.Subnet.Resolver},
 		HostKey:   r.HostKey, AuthorizedKeys: []string{s.m.c.AuthorizedKey},
 	}

@@ -15,9 +15,21 @@ func (m *Manager) Start(ctx context.Context, ref string, rep Reporter) (banger.V
 		if s.life != nil && !s.life.over() {
 			return banger.Errorf(banger.WrongState, "%s is already running", s.rec.Spec.Name).WithRemedy("banger ssh %s", s.rec.Spec.Name)
 		}
+		if err := m.preflight(ctx, s.rec.Spec); err != nil {
+			return err
+		}
 		defer m.enter(s.rec.ID, banger.StateStarting)()
 		return s.up(ctx, s.hook(rep))
 	})
+}
+
+// preflight says why a VM cannot be started now, before anything is touched.
+func (m *Manager) preflight(ctx context.Context, spec banger.Spec) error {
+	a, err := m.attacher(spec)
+	if err != nil {
+		return err
+	}
+	return a.Probe(ctx)
 }
 
 // What a change means for a run that is under way: a repair of what is to end

@@ -80,13 +80,15 @@ func (s *subject) strategy(ctx context.Context) (storage.Strategy, error) {
 	return storage.Choose(ctx, s.m.c.Paths.VMDir(s.rec.ID), caps.Formats, s.m.c.Disks...)
 }
 
-func (s *subject) attacher() (network.Attacher, error) {
-	for _, n := range s.m.c.Nets {
-		if n.Mode() == s.rec.Spec.Network {
+func (s *subject) attacher() (network.Attacher, error) { return s.m.attacher(s.rec.Spec) }
+
+func (m *Manager) attacher(spec banger.Spec) (network.Attacher, error) {
+	for _, n := range m.c.Nets {
+		if n.Mode() == spec.Network {
 			return n, nil
 		}
 	}
-	return nil, banger.Errorf(banger.HostUnready, "network %s is not available", s.rec.Spec.Network).WithRemedy("banger vm set %s --network user", s.rec.Spec.Name)
+	return nil, banger.Errorf(banger.HostUnready, "network %s is not available", spec.Network).WithRemedy("banger vm set %s --network user", spec.Name)
 }
 
 // hook reports a list's progress, logs it, and lets tests in.

@@ -39,13 +39,14 @@ type world struct {
 	layout layout.Layout
 	store  *store.Store
 
-	mu    sync.Mutex
-	lines map[string]bool
-	procs map[string]*process // by launch ID
-	mute  bool                // guests do not answer
-	early bool                // VMMs end at once
-	deaf  bool                // guests are asked to shut down and do not
-	stuck chan struct{}       // if not nil: VMMs answer no new daemon until it is closed
+	mu      sync.Mutex
+	lines   map[string]bool
+	procs   map[string]*process // by launch ID
+	mute    bool                // guests do not answer
+	early   bool                // VMMs end at once
+	deaf    bool                // guests are asked to shut down and do not
+	offline error               // networks cannot be had
+	stuck   chan struct{}       // if not nil: VMMs answer no new daemon until it is closed
 }
 
 func newWorld(t *testing.T) *world {
@@ -166,7 +167,8 @@ func (s disks) Remove(_ context.Context, d storage.Disk) error {
 
 type nets struct{ w *world }
 
-func (nets) Mode() banger.NetworkMode { return banger.NetworkUser }
+func (n nets) Probe(context.Context) error { return n.w.offline }
+func (nets) Mode() banger.NetworkMode      { return banger.NetworkUser }
 func (n nets) Attach(_ context.Context, c network.NIC, _ *banger.Endpoint) (banger.Endpoint, error) {
 	n.w.set("network " + string(c.VM))
 	return banger.Endpoint{User: &banger.UserNet{}, SSH: netip.MustParseAddrPort("127.0.0.1:1")}, nil

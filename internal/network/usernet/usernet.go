@@ -39,6 +39,9 @@ func New() *Attacher {
 // Mode is user.
 func (a *Attacher) Mode() banger.NetworkMode { return banger.NetworkUser }
 
+// Probe has nothing to ask for: the mode needs no privilege.
+func (a *Attacher) Probe(context.Context) error { return nil }
+
 // Attach reserves a port until Detach: the one that prev has, unless another VM
 // of this process holds it, else a free one, beginning at one that follows from
 // the VM's ID so that a VM mostly keeps its own. A prev's port is not tried: if

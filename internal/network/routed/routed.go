@@ -1,0 +1,237 @@
+// Package routed is network mode routed: a tap and a host route for each VM,
+// made by whoever may (banger-root, through a network.Router). It computes what
+// the host should have from the records, and holds the connection to the Router
+// while a VM has something of it. It starts no process and touches no link.
+package routed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"banger"
+	"banger/internal/network"
+)
+
+// A Root is a connection to banger-root.
+type Root interface {
+	network.Router
+	// Done is closed when the connection is lost.
+	Done() <-chan struct{}
+	Close() error
+}
+
+// A Config is all that an Attacher works with.
+type Config struct {
+	Tag    string         // of the installation
+	Subnet network.Subnet // of the installation
+	Port   uint16         // of the guest program
+	// Dial connects to banger-root, a *banger.Error of code NeedsRoot if it
+	// does not run.
+	Dial func(context.Context) (Root, error)
+	// Wanted are the taps of the VMs whose record has a run in this mode.
+	Wanted func(context.Context) ([]network.Tap, error)
+	// There are the VMs that the host has a tap of this installation for.
+	There func() ([]banger.VMID, error)
+	// Tap names a VM's tap, and MAC is its Ethernet address.
+	Tap func(banger.VMID) string
+	MAC func(banger.VMID) string
+	Log *slog.Logger
+}
+
+// An Attacher implements network.Attacher over a Router. Make one with New.
+type Attacher struct {
+	c Config
+
+	mu   sync.Mutex           // held while the Router works: what is wanted is computed under it
+	down map[banger.VMID]bool // detached, though their record may still have a run
+	root Root                 // nil: no connection
+}
+
+var _ network.Attacher = (*Attacher)(nil)
+
+// New returns an Attacher that has no connection yet.
+func New(c Config) *Attacher { return &Attacher{c: c, down: map[banger.VMID]bool{}} }
+
+// Mode is routed.
+func (a *Attacher) Mode() banger.NetworkMode { return banger.NetworkRouted }
+
+// Probe reports whether VMs can be attached: banger-root runs and can work here.
+func (a *Attacher) Probe(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	return r.Probe(ctx)
+}
+
+// Attach makes the VM's tap, and with it whatever else the host lacks of what
+// is wanted. prev does not matter: the names follow from the VM.
+func (a *Attacher) Attach(ctx context.Context, n network.NIC, _ *banger.Endpoint) (banger.Endpoint, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.down, n.VM)
+	taps, err := a.wanted(ctx)
+	if err != nil {
+		return banger.Endpoint{}, err
+	}
+	own := network.Tap{VM: n.VM, Addr: n.Addr, Isolated: n.Isolated}
+	if i := slices.IndexFunc(taps, func(t network.Tap) bool { return t.VM == n.VM }); i >= 0 {
+		taps[i] = own
+	} else {
+		taps = append(taps, own)
+	}
+	if err := a.set(ctx, taps); err != nil {
+		return banger.Endpoint{}, err
+	}
+	return banger.Endpoint{
+		Tap: a.c.Tap(n.VM), GatewayMAC: a.c.MAC(n.VM),
+		SSH: netip.AddrPortFrom(n.Addr, a.c.Port),
+	}, nil
+}
+
+// Detach removes the VM's tap. Where banger-root is not to be had it succeeds
+// all the same: what is left is then Pending, and goes with the next Tend that
+// finds banger-root.
+func (a *Attacher) Detach(ctx context.Context, n network.NIC) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.down[n.VM] = true
+	if there, err := a.c.There(); err != nil || !slices.Contains(there, n.VM) {
+		return err
+	}
+	err := a.sync(ctx)
+	if banger.CodeOf(err) == banger.NeedsRoot {
+		a.c.Log.Warn("a tap is left until banger-root runs again", "vm", n.VM, "err", err)
+		return nil
+	}
+	return err
+}
+
+// Pending are the VMs that have a tap which nobody wants any more.
+func (a *Attacher) Pending(ctx context.Context) ([]banger.VMID, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pending(ctx)
+}
+
+func (a *Attacher) pending(ctx context.Context) ([]banger.VMID, error) {
+	taps, err := a.wanted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	there, err := a.c.There()
+	return slices.DeleteFunc(there, func(id banger.VMID) bool {
+		return slices.ContainsFunc(taps, func(t network.Tap) bool { return t.VM == id })
+	}), err
+}
+
+// Tend is called from time to time. Where there is, or should be, something of
+// banger-root's on the host and no connection to it, it tries to make one and
+// sets all that is wanted again.
+func (a *Attacher) Tend(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.connected() {
+		return nil
+	}
+	taps, err := a.wanted(ctx)
+	if err != nil {
+		return err
+	}
+	if len(taps) == 0 {
+		if there, err := a.c.There(); err != nil || len(there) == 0 {
+			return err
+		}
+	}
+	if err := a.set(ctx, taps); err != nil && banger.CodeOf(err) != banger.NeedsRoot {
+		return err
+	}
+	return nil
+}
+
+// Close ends the connection. What was set stays: VMs outlive the daemon.
+func (a *Attacher) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.hangUp()
+}
+
+// wanted are the taps that the records ask for, but for those of VMs that were
+// detached: their run is recorded until all of it is taken down.
+func (a *Attacher) wanted(ctx context.Context) ([]network.Tap, error) {
+	taps, err := a.c.Wanted(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read which taps are wanted: %w", err)
+	}
+	return slices.DeleteFunc(taps, func(t network.Tap) bool { return a.down[t.VM] }), nil
+}
+
+func (a *Attacher) sync(ctx context.Context) error {
+	taps, err := a.wanted(ctx)
+	if err != nil {
+		return err
+	}
+	return a.set(ctx, taps)
+}
+
+// set makes the host have exactly these taps. The connection is held while
+// there are any, so that banger-root stays and looks after them.
+func (a *Attacher) set(ctx context.Context, taps []network.Tap) error {
+	r, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(taps, func(x, y network.Tap) int { return x.Addr.Compare(y.Addr) })
+	err = r.Set(ctx, network.Config{Tag: a.c.Tag, Subnet: a.c.Subnet.Prefix, Taps: taps})
+	if err == nil && len(taps) > 0 {
+		return nil
+	}
+	if err != nil {
+		err = fmt.Errorf("set the host's network: %w", err)
+	}
+	return errors.Join(err, a.hangUp())
+}
+
+// connect returns the connection, a new one where there is none or it was lost.
+func (a *Attacher) connect(ctx context.Context) (Root, error) {
+	if a.connected() {
+		return a.root, nil
+	}
+	if err := a.hangUp(); err != nil {
+		a.c.Log.Warn("close the connection to banger-root", "err", err)
+	}
+	r, err := a.c.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.root = r
+	return r, nil
+}
+
+func (a *Attacher) connected() bool {
+	if a.root == nil {
+		return false
+	}
+	select {
+	case <-a.root.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+func (a *Attacher) hangUp() error {
+	if a.root == nil {
+		return nil
+	}
+	r := a.root
+	a.root = nil
+	return r.Close()
+}

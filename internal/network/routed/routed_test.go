@@ -1,0 +1,253 @@
+package routed_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"banger"
+	"banger/internal/network"
+	"banger/internal/network/routed"
+)
+
+// A world is the records and a host that a pretend banger-root works on.
+type world struct {
+	records []network.Tap // of VMs with a run
+	host    []network.Tap
+	absent  bool  // banger-root does not run
+	broken  error // what Set says
+	open    *root // the connection that is held
+	dials   int
+}
+
+type root struct {
+	w    *world
+	done chan struct{}
+}
+
+var errNone = banger.Errorf(banger.NeedsRoot, "banger-root does not run")
+
+func (w *world) attacher() *routed.Attacher {
+	return routed.New(routed.Config{
+		Tag: "ab12", Subnet: network.SubnetOf(netip.MustParsePrefix("10.9.0.0/20")), Port: 5122,
+		Dial: func(context.Context) (routed.Root, error) {
+			if w.absent {
+				return nil, errNone
+			}
+			w.dials++
+			w.open = &root{w, make(chan struct{})}
+			return w.open, nil
+		},
+		Wanted: func(context.Context) ([]network.Tap, error) { return slices.Clone(w.records), nil },
+		There: func() (ids []banger.VMID, _ error) {
+			for _, t := range w.host {
+				ids = append(ids, t.VM)
+			}
+			return ids, nil
+		},
+		Tap: func(id banger.VMID) string { return "t" + string(id) },
+		MAC: func(banger.VMID) string { return "02:00:00:00:00:01" },
+		Log: slog.New(slog.DiscardHandler),
+	})
+}
+
+func (r *root) Probe(context.Context) error { return nil }
+func (r *root) Done() <-chan struct{}       { return r.done }
+func (r *root) Close() error {
+	if r.w.open == r {
+		r.w.open = nil
+	}
+	return nil
+}
+func (r *root) Set(_ context.Context, c network.Config) error {
+	if c.Tag != "ab12" || c.Subnet.String() != "10.9.0.0/20" {
+		return errors.New("another installation")
+	}
+	if r.w.broken != nil {
+		return r.w.broken
+	}
+	r.w.host = slices.Clone(c.Taps)
+	return nil
+}
+
+// die is banger-root's sudden end.
+func (w *world) die() { close(w.open.done); w.absent = true }
+
+func (w *world) there() (ids []banger.VMID) {
+	for _, t := range w.host {
+		ids = append(ids, t.VM)
+	}
+	return ids
+}
+
+func tap(n byte) network.Tap {
+	return network.Tap{VM: banger.VMID("0000000" + string('0'+rune(n))), Addr: netip.AddrFrom4([4]byte{10, 9, 0, n})}
+}
+
+func nic(n byte) network.NIC { return network.NIC{VM: tap(n).VM, Addr: tap(n).Addr} }
+
+// run is what a VM's start does: the run is recorded before the tap is made.
+func (w *world) run(t *testing.T, a *routed.Attacher, n byte) {
+	t.Helper()
+	w.records = append(w.records, tap(n))
+	ep, err := a.Attach(t.Context(), nic(n), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := banger.Endpoint{Tap: "t" + string(tap(n).VM), GatewayMAC: "02:00:00:00:00:01", SSH: netip.AddrPortFrom(tap(n).Addr, 5122)}
+	if ep != want {
+		t.Errorf("endpoint %+v, want %+v", ep, want)
+	}
+}
+
+func detach(t *testing.T, a *routed.Attacher, n byte) {
+	t.Helper()
+	if err := a.Detach(t.Context(), nic(n)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) want(t *testing.T, what string, ids ...byte) {
+	t.Helper()
+	var want []banger.VMID
+	for _, n := range ids {
+		want = append(want, tap(n).VM)
+	}
+	if got := w.there(); !slices.Equal(got, want) {
+		t.Errorf("%s: the host has %v, want %v", what, got, want)
+	}
+}
+
+func TestLife(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	w.run(t, a, 3)
+	w.run(t, a, 4)
+	w.want(t, "two run", 3, 4)
+	detach(t, a, 3) // its record has the run until all of it is down
+	w.run(t, a, 5)
+	w.want(t, "one ends while another begins", 4, 5)
+	if w.dials != 1 {
+		t.Errorf("%d connections were made", w.dials)
+	}
+	w.records = slices.DeleteFunc(w.records, func(t network.Tap) bool { return t.VM == tap(3).VM })
+	w.run(t, a, 3)
+	w.want(t, "started again", 3, 4, 5)
+	detach(t, a, 3)
+	detach(t, a, 4)
+	if w.open == nil {
+		t.Error("the connection was given up while a VM has something of it")
+	}
+	detach(t, a, 5)
+	w.want(t, "all end")
+	if w.open != nil {
+		t.Error("the connection is held for nothing")
+	}
+	detach(t, a, 5) // nothing is there: nobody is asked
+	if w.dials != 1 {
+		t.Errorf("%d connections were made", w.dials)
+	}
+}
+
+// A daemon that is started anew takes no other VM's tap away when it mends one,
+// and removes what was left of those that ended meanwhile.
+func TestAnotherDaemon(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	w.run(t, a, 3)
+	w.run(t, a, 4)
+	w.run(t, a, 5)
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.want(t, "the daemon ended", 3, 4, 5)
+	b := w.attacher()
+	if _, err := b.Attach(t.Context(), nic(3), nil); err != nil {
+		t.Fatal(err)
+	}
+	w.want(t, "one was mended", 3, 4, 5)
+	detach(t, b, 4) // its VMM was gone
+	w.want(t, "one was lost", 3, 5)
+}
+
+func TestRootDies(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	w.run(t, a, 3)
+	w.run(t, a, 4)
+	w.die()
+	if err := a.Probe(t.Context()); banger.CodeOf(err) != banger.NeedsRoot {
+		t.Errorf("probe: %v", err)
+	}
+	if _, err := a.Attach(t.Context(), nic(5), nil); banger.CodeOf(err) != banger.NeedsRoot {
+		t.Errorf("attach: %v", err)
+	}
+	detach(t, a, 4) // the VM is down all the same
+	w.want(t, "without banger-root", 3, 4)
+	pending(t, a, 4)
+	if err := a.Tend(t.Context()); err != nil {
+		t.Errorf("tend without banger-root: %v", err)
+	}
+	w.absent = false
+	if err := a.Tend(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.want(t, "banger-root is back", 3)
+	pending(t, a)
+	if w.open == nil {
+		t.Error("nobody looks after the tap that is left")
+	}
+}
+
+// What is left when nothing runs any more goes, too, and nobody is kept for it.
+func TestPendingOnly(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	w.run(t, a, 3)
+	w.die()
+	detach(t, a, 3)
+	w.records = nil
+	pending(t, a, 3)
+	w.absent = false
+	dials := w.dials
+	for range 3 {
+		if err := a.Tend(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.want(t, "after all")
+	if w.open != nil || w.dials != dials+1 {
+		t.Errorf("connection %v, %d dials", w.open, w.dials-dials)
+	}
+}
+
+func TestSetFails(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	w.run(t, a, 3)
+	w.broken = errors.New("no buffer space")
+	if _, err := a.Attach(t.Context(), nic(4), nil); !errors.Is(err, w.broken) {
+		t.Errorf("attach: %v", err)
+	}
+	if err := a.Detach(t.Context(), nic(3)); !errors.Is(err, w.broken) {
+		t.Errorf("detach: %v", err)
+	}
+	w.broken = nil
+	detach(t, a, 3)
+	w.want(t, "in the end")
+}
+
+func pending(t *testing.T, a *routed.Attacher, ids ...byte) {
+	t.Helper()
+	var want []banger.VMID
+	for _, n := range ids {
+		want = append(want, tap(n).VM)
+	}
+	got, err := a.Pending(t.Context())
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("pending %v, %v; want %v", got, err, want)
+	}
+}

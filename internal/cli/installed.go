@@ -18,6 +18,9 @@ type installed struct {
 	once sync.Once
 	l    *launch.Launcher
 	err  error
+
+	root    sync.Mutex // held while banger-root is being started
+	started bool       // it was
 }
 
 func (i *installed) launcher() (*launch.Launcher, error) {
@@ -40,6 +43,22 @@ func (i *installed) find(ctx context.Context) (*client.Client, error) {
 	}
 	c, _, err := l.Find(ctx)
 	return c, err
+}
+
+// startRoot starts banger-root, once for all that need it at the same time.
+func (i *installed) startRoot(ctx context.Context, why string) error {
+	i.root.Lock()
+	defer i.root.Unlock()
+	if i.started {
+		return nil
+	}
+	l, err := i.launcher()
+	if err != nil {
+		return err
+	}
+	err = l.StartRoot(ctx, why)
+	i.started = err == nil
+	return err
 }
 
 func (i *installed) daemonLog() (string, error) {

@@ -52,9 +52,10 @@ func newRoot(s *streams.Streams, installation func() (*launch.Launcher, error)) 
 	report := reporter(s.Progress())
 	vms := vmcmd.Env{
 		IO: s, Report: report,
-		Connect: func(ctx context.Context) (vmcmd.Client, error) { return d.connect(ctx) },
-		Find:    func(ctx context.Context) (vmcmd.Client, error) { return d.find(ctx) },
-		SSH:     func(t sshexec.Target, command []string) error { return sshexec.Exec(s, t, command) },
+		Connect:   func(ctx context.Context) (vmcmd.Client, error) { return d.connect(ctx) },
+		Find:      func(ctx context.Context) (vmcmd.Client, error) { return d.find(ctx) },
+		StartRoot: d.startRoot,
+		SSH:       func(t sshexec.Target, command []string) error { return sshexec.Exec(s, t, command) },
 	}
 	images := imagecmd.Env{
 		IO:      s,

@@ -110,6 +110,13 @@ func (d *fakeDaemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// answer changes what op is answered with.
+func (d *fakeDaemon) answer(op string, with any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.answers[op] = with
+}
+
 func (d *fakeDaemon) begin(o operation) string {
 	id := fmt.Sprintf("op%d", len(d.ops))
 	ch := make(chan banger.Event, len(o.events)+2)
@@ -175,6 +182,8 @@ type session struct {
 	in       *bytes.Buffer
 	out, err *bytes.Buffer
 	ssh      []string
+
+	startRoot func(ctx context.Context, why string) error
 }
 
 func newSession(t *testing.T, answers map[string]any) *session {
@@ -188,7 +197,7 @@ func newSession(t *testing.T, answers map[string]any) *session {
 func (s *session) run(ctx context.Context, args ...string) error {
 	connect := func(context.Context) (vmcmd.Client, error) { return client.New(s.socket), nil }
 	e := vmcmd.Env{
-		IO: s.io, Connect: connect, Find: connect,
+		IO: s.io, Connect: connect, Find: connect, StartRoot: s.startRoot,
 		Report: func(e banger.Event) {
 			if e.Type == banger.EventStepDone {
 				s.io.Note("%s", e.Step)

@@ -29,7 +29,20 @@ var interrupted = &banger.Error{
 //
 // The operation is the daemon's: only a Ctrl-C, which ends ctx, stops it, and
 // then the answer is awaited, so that nothing is left behind when we return.
+//
+// An operation that needs banger-root is repeated once that runs.
 func (e Env) follow(ctx context.Context, what onInterrupt, start starting) (banger.VM, error) {
+	vm, err := e.once(ctx, what, start)
+	if banger.CodeOf(err) != banger.NeedsRoot || e.StartRoot == nil {
+		return vm, err
+	}
+	if err := e.StartRoot(ctx, err.Error()); err != nil {
+		return vm, err
+	}
+	return e.once(ctx, what, start)
+}
+
+func (e Env) once(ctx context.Context, what onInterrupt, start starting) (banger.VM, error) {
 	if err := ctx.Err(); err != nil {
 		return banger.VM{}, err
 	}

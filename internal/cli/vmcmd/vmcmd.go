@@ -22,6 +22,9 @@ type Env struct {
 	Connect func(context.Context) (Client, error)
 	// Find finds a daemon that runs, for what is not worth starting one.
 	Find func(context.Context) (Client, error)
+	// StartRoot starts banger-root, which may ask for a password; why is what
+	// it is needed for.
+	StartRoot func(ctx context.Context, why string) error
 	// Report shows an event of an operation.
 	Report func(banger.Event)
 	// SSH becomes ssh(1): it returns only when that fails.

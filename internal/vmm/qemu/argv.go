@@ -67,7 +67,7 @@ func netArgs(m vmm.Machine) ([]string, error) {
 		}
 		return append([]string{"-netdev", n}, device...), nil
 	case ep.Tap != "":
-		return append([]string{"-netdev", "tap,id=net,script=no,downscript=no,ifname=" + escape(ep.Tap)}, device...), nil
+		return append([]string{"-netdev", "tap,id=net,fd=" + strconv.Itoa(tapFD)}, device...), nil
 	case ep == (banger.Endpoint{}):
 		return nil, nil
 	}

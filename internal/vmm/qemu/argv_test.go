@@ -72,7 +72,7 @@ func TestArgvVariants(t *testing.T) {
 		t.Errorf("without a network:\n%s", got)
 	}
 	m.Net = banger.Endpoint{Tap: "b-1", SSH: netip.MustParseAddrPort("172.30.0.3:5122")}
-	if got := lines(t, m, "tcg"); !strings.Contains(got, "-netdev tap,id=net,script=no,downscript=no,ifname=b-1\n") || strings.Contains(got, "hostfwd") {
+	if got := lines(t, m, "tcg"); !strings.Contains(got, "-netdev tap,id=net,fd=3\n") || strings.Contains(got, "hostfwd") {
 		t.Errorf("with a tap:\n%s", got)
 	}
 	m.Net = banger.Endpoint{SSH: netip.MustParseAddrPort("127.0.0.1:1")}

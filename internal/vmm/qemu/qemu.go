@@ -108,8 +108,17 @@ func (b *Backend) Start(ctx context.Context, m vmm.Machine, launched func(banger
 	if err := prepareLog(m.SerialLog, m.Owner); err != nil {
 		return nil, fmt.Errorf("open the serial log: %w", err)
 	}
+	cmd := host.Cmd{Tool: tool, Args: args, Dir: "/", Owner: m.Owner}
+	if m.Net.Tap != "" {
+		tap, err := openTap(m.Net.Tap)
+		if err != nil {
+			return nil, err
+		}
+		defer tap.Close()
+		cmd.Files = []*os.File{tap}
+	}
 	said := sizeAt(m.VMMLog) // by earlier runs
-	id, err := b.host.Launch(ctx, host.Cmd{Tool: tool, Args: args, Dir: "/", Owner: m.Owner}, m.VMMLog)
+	id, err := b.host.Launch(ctx, cmd, m.VMMLog)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ var places = "(?" + strings.Repeat(",?", strings.Count(columns, ",")) + ")"
 func values(r banger.Record) []any {
 	return []any{
 		r.ID, r.Spec.Name, r.Spec.Image, r.ImageID, r.Spec.CPUs, r.Spec.Memory, r.Spec.Disk, r.Spec.Network, r.Spec.Backend,
-		r.Spec.Isolated, text(append([]banger.Publish{}, r.Spec.Publish...)), r.Spec.Autostart,
+		r.Spec.Isolated, text(r.Spec.Publish), r.Spec.Autostart,
 		r.Lease.Addr.String(), r.Lease.MAC, r.Lease.MachineID, r.HostKey, r.Intent,
 		optional(r.Run), optional(r.LastExit), optional(r.Problem), stamp(r.CreatedAt),
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"banger"
 )
@@ -13,6 +14,9 @@ import (
 // transaction that stores it: given all leases that are taken, it can choose
 // none twice. A name that is taken is Exists.
 func (s *Store) CreateVM(ctx context.Context, r banger.Record, lease func(taken []banger.Lease) (banger.Lease, error)) (banger.Record, error) {
+	if r.Spec.Publish == nil {
+		r.Spec.Publish = []banger.Publish{} // null in no row and no answer
+	}
 	err := s.write(ctx, "create VM "+r.Spec.Name, func(tx *sql.Tx) error {
 		if err := nameFree(ctx, tx, r.Spec.Name); err != nil {
 			return err
@@ -93,6 +97,9 @@ func (s *Store) UpdateVM(ctx context.Context, id banger.VMID, change func(*bange
 		if err := change(&r); err != nil {
 			return err
 		}
+		if r.Spec.Publish == nil {
+			r.Spec.Publish = []banger.Publish{}
+		}
 		if r.ID != old.ID || r.Lease != old.Lease || r.ImageID != old.ImageID || !r.CreatedAt.Equal(old.CreatedAt) {
 			return banger.Errorf(banger.Internal, "update VM %s: what it is for good was changed", id)
 		}
@@ -108,6 +115,40 @@ func (s *Store) UpdateVM(ctx context.Context, id banger.VMID, change func(*bange
 		return banger.Record{}, err
 	}
 	return r, nil
+}
+
+// MoveSubnet stores the installation's subnet and moves every VM's address by
+// move, in one transaction. WrongState, and nothing is changed, while a VM has
+// a run.
+func (s *Store) MoveSubnet(ctx context.Context, subnet string, move func(netip.Addr) (netip.Addr, error)) error {
+	return s.write(ctx, "move to subnet "+subnet, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM vm ORDER BY name`)
+		if err != nil {
+			return err
+		}
+		all, err := collect(rows, scanRecord)
+		if err != nil {
+			return err
+		}
+		// Out of the way first: a new address may be another's old one.
+		if _, err := tx.ExecContext(ctx, `UPDATE vm SET address = 'moving ' || id`); err != nil {
+			return err
+		}
+		for _, r := range all {
+			if r.Run != nil {
+				return banger.Errorf(banger.WrongState, "%s is running", r.Spec.Name).WithRemedy("banger stop --all")
+			}
+			to, err := move(r.Lease.Addr)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `UPDATE vm SET address = ? WHERE id = ?`, to.String(), r.ID); err != nil {
+				return err
+			}
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO setting (key, value) VALUES ('subnet', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, subnet)
+		return err
+	})
 }
 
 // DeleteVM forgets a VM and gives its lease back; one that is not there is

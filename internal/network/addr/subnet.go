@@ -37,18 +37,7 @@ var shunned = prefixes(`
 // not either. seed picks among the free ones, so that two hosts which later
 // share a VPN seldom chose the same. HostUnready if none is left.
 func FreeSubnet(taken []netip.Prefix, seed uint64) (netip.Prefix, error) {
-	var used []netip.Prefix
-	for _, p := range taken {
-		if a := p.Addr().Unmap(); p.IsValid() && a.Is4() {
-			bits := p.Bits()
-			if p.Addr().Is4In6() {
-				bits -= 96
-			}
-			if bits >= 8 {
-				used = append(used, netip.PrefixFrom(a, bits))
-			}
-		}
-	}
+	used := neighbours(taken)
 	polite := append(used[:len(used):len(used)], shunned...)
 	r := rand.New(rand.NewPCG(seed, seed))
 	for _, p := range pools {
@@ -63,6 +52,22 @@ func FreeSubnet(taken []netip.Prefix, seed uint64) (netip.Prefix, error) {
 	}
 	return netip.Prefix{}, banger.Errorf(banger.HostUnready, "the host's routes leave no private /%d free for VMs", Bits).
 		WithRemedy("see what takes them: ip route")
+}
+
+// neighbours are the IPv4 networks of taken that are no way out to the world.
+func neighbours(taken []netip.Prefix) (used []netip.Prefix) {
+	for _, p := range taken {
+		if a := p.Addr().Unmap(); p.IsValid() && a.Is4() {
+			bits := p.Bits()
+			if p.Addr().Is4In6() {
+				bits -= 96
+			}
+			if bits >= 8 {
+				used = append(used, netip.PrefixFrom(a, bits))
+			}
+		}
+	}
+	return used
 }
 
 // pick returns a /20 of pool that overlaps none of used, looking from a random

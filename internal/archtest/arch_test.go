@@ -44,6 +44,8 @@ var may = map[string]string{
 	"internal/network/addr":        ". internal/network",
 	"internal/network/usernet":     ". internal/network",
 	"internal/network/routed":      ". internal/network",
+	"internal/privileged":          ". internal/network",
+	"internal/privileged/client":   ". internal/network internal/privileged",
 	"internal/vmm":                 ".",
 	"internal/vmm/qemu":            ". internal/vmm internal/host internal/guestapi",
 	"internal/vmm/vmmtest":         ". internal/vmm",

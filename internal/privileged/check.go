@@ -1,0 +1,116 @@
+package privileged
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"banger"
+	"banger/internal/network"
+)
+
+// MaxTaps bounds the taps of one installation.
+const MaxTaps = 1024
+
+// Subnets of guests are private (RFC 1918) or shared (RFC 6598), never anybody
+// else's.
+var private = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("100.64.0.0/10"),
+}
+
+const (
+	shortest = 16 // of a subnet's prefix
+	longest  = 28
+)
+
+// Check reports what is wrong with a request, as Invalid. What depends on the
+// host (its routes, its resolvers) is not looked at here.
+func (r Request) Check() error {
+	switch r.Op {
+	case NetworkSet:
+		if r.Network == nil {
+			return invalid("%s without a network", r.Op)
+		}
+		return CheckConfig(*r.Network)
+	case NetworkProbe, KVMAllow, KVMRevoke, RootExit:
+		if r.Network != nil {
+			return invalid("%s takes no network", r.Op)
+		}
+		return nil
+	}
+	return invalid("no operation %q", cut(string(r.Op)))
+}
+
+// CheckConfig reports what is wrong with c, as Invalid.
+func CheckConfig(c network.Config) error {
+	if !validTag(c.Tag) {
+		return invalid("tag %q is not 4 lower-case hex digits", cut(c.Tag))
+	}
+	if err := CheckSubnet(c.Subnet); err != nil {
+		return err
+	}
+	if len(c.Taps) > MaxTaps {
+		return invalid("%d taps, %d are allowed", len(c.Taps), MaxTaps)
+	}
+	vms, addrs := map[banger.VMID]bool{}, map[netip.Addr]bool{}
+	for _, t := range c.Taps {
+		switch {
+		case !t.VM.Valid():
+			return invalid("VM %q is not 8 lower-case hex digits", cut(string(t.VM)))
+		case !usable(c.Subnet, t.Addr):
+			return invalid("address %s is not one for a VM of %s", cut(t.Addr.String()), c.Subnet)
+		case vms[t.VM]:
+			return invalid("VM %s comes twice", t.VM)
+		case addrs[t.Addr]:
+			return invalid("address %s comes twice", t.Addr)
+		}
+		vms[t.VM], addrs[t.Addr] = true, true
+	}
+	return nil
+}
+
+// CheckSubnet reports why p cannot be an installation's subnet, as Invalid.
+func CheckSubnet(p netip.Prefix) error {
+	const remedy = "use one of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or 100.64.0.0/10, such as 10.77.16.0/20"
+	switch {
+	case !p.IsValid() || !p.Addr().Is4() || p != p.Masked():
+		return invalid("subnet %s is no IPv4 network", p).WithRemedy(remedy)
+	case p.Bits() < shortest || p.Bits() > longest:
+		return invalid("subnet %s is not between /%d and /%d", p, shortest, longest).WithRemedy(remedy)
+	}
+	for _, in := range private {
+		if in.Bits() <= p.Bits() && in.Contains(p.Addr()) {
+			return nil
+		}
+	}
+	return invalid("subnet %s is not private", p).WithRemedy(remedy)
+}
+
+// usable leaves out the network's own address, its broadcast, and the two that
+// SubnetOf gives to gateway and resolver.
+func usable(p netip.Prefix, a netip.Addr) bool {
+	if !a.Is4() || !p.Contains(a) {
+		return false
+	}
+	s, b := network.SubnetOf(p), a.As4()
+	last := ^uint32(0) >> p.Bits()
+	host := binary.BigEndian.Uint32(b[:]) & last
+	return host != 0 && host != last && a != s.Gateway && a != s.Resolver
+}
+
+func validTag(s string) bool {
+	for _, c := range s {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return len(s) == 4
+}
+
+// cut bounds what of a foreign string goes into an error and a log.
+func cut(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "…"
+	}
+	return s
+}

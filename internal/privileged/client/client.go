@@ -1,0 +1,203 @@
+// Package client asks banger-root: one connection, one request at a time. It
+// starts nothing; who is told that banger-root is absent may start it.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"banger"
+	"banger/internal/network"
+	"banger/internal/privileged"
+)
+
+// ErrAbsent means that no banger-root of this uid listens.
+var ErrAbsent = errors.New("banger-root does not run")
+
+// A Client is one connection to banger-root. While it is open banger-root
+// stays, and keeps the network that it was last given as it is meant to be. Its
+// methods may be called by several at once, and wait for each other.
+type Client struct {
+	conn    *net.UnixConn
+	turn    chan struct{}            // holds a value while a request is under way
+	answers chan privileged.Response // unbuffered: of the request that is under way
+	done    chan struct{}
+	once    sync.Once
+	err     error // why done is closed
+}
+
+// Dial connects to the banger-root that serves uid. The error matches ErrAbsent,
+// with code NeedsRoot, if there is none; it is HostUnready if what lies where
+// the socket should is not root's, or not root answers there.
+func Dial(ctx context.Context, uid int) (*Client, error) {
+	return dial(ctx, privileged.RunDir, uint32(uid))
+}
+
+func dial(ctx context.Context, run string, uid uint32) (*Client, error) {
+	if err := privileged.RootOwned(privileged.SocketDir(run, uid)); err != nil {
+		return nil, absentOr(err)
+	}
+	d := net.Dialer{}
+	c, err := d.DialContext(ctx, privileged.Network, privileged.SocketPath(run, uid))
+	if err != nil {
+		return nil, absentOr(err)
+	}
+	conn := c.(*net.UnixConn)
+	peer, pid, err := privileged.PeerUID(conn)
+	if err == nil && peer != 0 {
+		err = banger.Errorf(banger.HostUnready, "process %d answers for banger-root, and is uid %d's", pid, peer).
+			WithRemedy("find out what that process is: ps -p %d", pid)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	cl := &Client{conn: conn, turn: make(chan struct{}, 1), answers: make(chan privileged.Response), done: make(chan struct{})}
+	go cl.read()
+	return cl, nil
+}
+
+func absentOr(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+		return absent(ErrAbsent)
+	}
+	if errors.As(err, new(*banger.Error)) {
+		return err
+	}
+	return banger.Errorf(banger.HostUnready, "connect to banger-root: %w", err).WithRemedy("banger doctor")
+}
+
+func absent(err error) *banger.Error {
+	return banger.Errorf(banger.NeedsRoot, "%w", err).WithRemedy("start it: sudo banger-root")
+}
+
+// read hands answers to whoever waits. An answer that nobody waits for ends the
+// connection, as its end does: from then on nobody knew which is whose.
+func (c *Client) read() {
+	for {
+		b, files, err := privileged.Receive(c.conn)
+		privileged.CloseAll(files)
+		var r privileged.Response
+		if err == nil {
+			r, err = privileged.ParseResponse(b)
+		}
+		if err == nil && len(c.turn) == 0 {
+			err = errors.New("an answer that nobody has asked for")
+		}
+		if err != nil {
+			c.end(err)
+			return
+		}
+		select {
+		case c.answers <- r:
+		case <-c.done:
+			return
+		}
+	}
+}
+
+func (c *Client) end(err error) {
+	c.once.Do(func() {
+		c.err = err
+		c.conn.Close()
+		close(c.done)
+	})
+}
+
+// ask sends one request and waits for its answer. When ctx ends before that
+// the connection is closed, and what was asked for may happen or not.
+func (c *Client) ask(ctx context.Context, r privileged.Request) error {
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.done:
+		return c.lost()
+	}
+	r.Protocol = privileged.Protocol
+	if err := r.Check(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { c.end(ctx.Err()) })
+	defer stop()
+	// Its socket's buffer is empty, as at most one request is under way: this
+	// blocks on nothing but a banger-root that is stopped.
+	if err := c.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return c.failed(ctx, err)
+	}
+	if err := privileged.Send(c.conn, r); err != nil {
+		return c.failed(ctx, err)
+	}
+	select {
+	case a := <-c.answers:
+		if a.Error != nil {
+			return a.Error
+		}
+		return nil
+	case <-c.done:
+		return c.failed(ctx, c.err)
+	}
+}
+
+const writeTimeout = 10 * time.Second
+
+func (c *Client) failed(ctx context.Context, err error) error {
+	c.end(err)
+	if ctx.Err() != nil {
+		return fmt.Errorf("wait for banger-root: %w", ctx.Err())
+	}
+	return c.lost()
+}
+
+// lost is NeedsRoot: who asks again connects again, or starts it again.
+func (c *Client) lost() error {
+	e := absent(c.err)
+	e.Message = fmt.Sprintf("the connection to banger-root is gone: %v", c.err)
+	return e
+}
+
+// AllowKVM lets the user open /dev/kvm.
+func (c *Client) AllowKVM(ctx context.Context) error {
+	return c.ask(ctx, privileged.Request{Op: privileged.KVMAllow})
+}
+
+// RevokeKVM takes back what AllowKVM gave, and nothing that others gave.
+func (c *Client) RevokeKVM(ctx context.Context) error {
+	return c.ask(ctx, privileged.Request{Op: privileged.KVMRevoke})
+}
+
+// Exit ends banger-root. What it made stays.
+func (c *Client) Exit(ctx context.Context) error {
+	return c.ask(ctx, privileged.Request{Op: privileged.RootExit})
+}
+
+// Done is closed when the connection is gone.
+func (c *Client) Done() <-chan struct{} { return c.done }
+
+// Close ends the connection. Networks stay as they are, and nobody watches over
+// them any more.
+func (c *Client) Close() error {
+	c.end(net.ErrClosed)
+	return nil
+}
+
+// Router is the network as banger-root makes it.
+func (c *Client) Router() network.Router { return router{c} }
+
+type router struct{ c *Client }
+
+func (r router) Probe(ctx context.Context) error {
+	return r.c.ask(ctx, privileged.Request{Op: privileged.NetworkProbe})
+}
+
+func (r router) Set(ctx context.Context, cfg network.Config) error {
+	return r.c.ask(ctx, privileged.Request{Op: privileged.NetworkSet, Network: &cfg})
+}

@@ -1,0 +1,105 @@
+package privileged
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"banger"
+)
+
+// Network is the kind of socket: it keeps the bounds of messages, so that a
+// message and its descriptors arrive together or not at all.
+const Network = "unixpacket"
+
+// maxFiles bounds the descriptors that the kernel may install for a message,
+// above what any request has: one too many is seen, and closed.
+const maxFiles = 4
+
+// Send writes v as one message. Deadlines are the connection's.
+func Send(c *net.UnixConn, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(b) > MaxMessage {
+		return banger.Errorf(banger.Invalid, "a message of %d bytes, %d are allowed", len(b), MaxMessage)
+	}
+	_, err = c.Write(b)
+	return err
+}
+
+// Receive reads one message and the descriptors beside it, which are closed on
+// exec and the caller's to close. io.EOF when the peer has ended. A message that
+// is too long, or comes with anything but a few descriptors, is Invalid, and no
+// descriptor of it stays open.
+func Receive(c *net.UnixConn) ([]byte, []*os.File, error) {
+	b := make([]byte, MaxMessage+1)
+	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
+	n, oobn, flags, _, err := c.ReadMsgUnix(b, oob)
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := filesOf(oob[:oobn])
+	switch {
+	case err != nil:
+	case flags&unix.MSG_CTRUNC != 0:
+		err = invalid("more descriptors than any request has")
+	case n > MaxMessage || flags&unix.MSG_TRUNC != 0:
+		err = invalid("a message of more than %d bytes", MaxMessage)
+	case n == 0:
+		err = io.EOF // seqpacket cannot tell an empty message from the end
+	}
+	if err != nil {
+		CloseAll(files)
+		return nil, nil, err
+	}
+	return b[:n:n], files, nil
+}
+
+// filesOf takes the descriptors that the kernel has installed. All of them are
+// found before anything is refused: none may stay open.
+func filesOf(oob []byte) (files []*os.File, err error) {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("control message: %w", err)
+	}
+	for _, m := range msgs {
+		fds, perr := unix.ParseUnixRights(&m)
+		if perr != nil {
+			err = invalid("a control message that holds no descriptors")
+			continue
+		}
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "received"))
+		}
+	}
+	return files, err
+}
+
+// CloseAll closes files.
+func CloseAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// PeerUID is the uid of the process at the other end when it connected or, of
+// the end that listens, when it began to.
+func PeerUID(c *net.UnixConn) (uid uint32, pid int32, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, 0, err
+	}
+	var cred *unix.Ucred
+	cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(cerr, err); err != nil {
+		return 0, 0, fmt.Errorf("ask who is at the other end: %w", err)
+	}
+	return cred.Uid, cred.Pid, nil
+}

@@ -1,0 +1,100 @@
+// Package privileged is what banger-root is asked, and how: the requests that
+// need root, the checks of every field of theirs, and the framing. It does
+// nothing to the host; its children ask (client) and do (server).
+//
+// A request holds no names, no paths and no uid. Names follow from the peer's
+// uid, its installation's tag and the VM's ID.
+package privileged
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+
+	"banger"
+	"banger/internal/network"
+)
+
+// Protocol numbers the meaning of the messages. A request with a field more or
+// less has another one; bangerd speaks this one and the one before.
+const Protocol = 1
+
+// MaxMessage bounds a message, in bytes: a full Config has less than 100 KiB,
+// and a socket takes 208 KiB at a time unless told otherwise.
+const MaxMessage = 128 << 10
+
+// An Op is what is asked for.
+type Op string
+
+const (
+	NetworkProbe Op = "network.probe" // can network.set work here? Changes nothing
+	NetworkSet   Op = "network.set"   // make the host's network equal to Request.Network
+	KVMAllow     Op = "kvm.allow"     // an ACL for the peer's uid on /dev/kvm
+	KVMRevoke    Op = "kvm.revoke"    // takes it back, if banger set it
+	RootExit     Op = "root.exit"     // end this banger-root; what it made stays
+)
+
+// A Request is one message to banger-root. All of it is checked by Check.
+type Request struct {
+	Protocol int             `json:"protocol"`
+	Op       Op              `json:"op"`
+	Network  *network.Config `json:"network,omitempty"` // of NetworkSet, and of no other
+}
+
+// A Response answers one Request, in order.
+type Response struct {
+	Protocol int           `json:"protocol"`
+	Error    *banger.Error `json:"error,omitempty"` // nil: done
+}
+
+// Files is the exact number of descriptors beside a request of op.
+func (op Op) Files() int { return 0 }
+
+// ParseRequest decodes and checks one request; an error is Invalid. Nothing
+// beside the fields that are known is accepted, and nothing after them.
+func ParseRequest(b []byte) (Request, error) {
+	var r Request
+	// The number first: a request of another protocol is told so, whatever
+	// fields it has.
+	var p struct {
+		Protocol int `json:"protocol"`
+	}
+	if err := json.Unmarshal(b, &p); err != nil {
+		return r, invalid("not a request: %v", err)
+	}
+	if p.Protocol != Protocol {
+		return r, invalid("protocol %d is not spoken here, %d is", p.Protocol, Protocol).
+			WithRemedy("end this banger-root, and start the one that belongs to your banger")
+	}
+	if err := strict(b, &r); err != nil {
+		return Request{}, invalid("not a request of protocol %d: %v", Protocol, err)
+	}
+	return r, r.Check()
+}
+
+// ParseResponse decodes one response. Fields that it does not know are a later
+// banger-root's and mean nothing to it.
+func ParseResponse(b []byte) (Response, error) {
+	var r Response
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, banger.Errorf(banger.Internal, "banger-root's answer: %w", err)
+	}
+	return r, nil
+}
+
+func strict(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows it")
+	}
+	return nil
+}
+
+func invalid(format string, a ...any) *banger.Error {
+	return banger.Errorf(banger.Invalid, format, a...)
+}

@@ -45,6 +45,9 @@ const (
 	BundleShow   = "bundle.show"   // → BundleInfo
 	BundleVerify = "bundle.verify" // op → BundleInfo
 
+	NetworkShow = "network.show" // → NetworkInfo
+	NetworkMove = "network.move" // → NetworkInfo
+
 	DaemonStatus = "daemon.status" // → Status
 	DaemonStop   = "daemon.stop"   // → {}
 	Doctor       = "doctor"        // → DoctorReport
@@ -223,6 +226,21 @@ type Status struct {
 	Running   int    `json:"running"`
 	Ops       int    `json:"operations"`
 	StartedAt string `json:"started_at"`
+}
+
+// A NetworkMoveRequest asks for another subnet, as 10.77.0.0/20.
+type NetworkMoveRequest struct {
+	Subnet string `json:"subnet"`
+}
+
+// A NetworkInfo is what network.show tells.
+type NetworkInfo struct {
+	Subnet   string   `json:"subnet"`
+	Gateway  string   `json:"gateway"`
+	Resolver string   `json:"resolver"`
+	Tag      string   `json:"tag"`      // in the names of the installation's links
+	Overlaps []string `json:"overlaps"` // routes of the host's that the subnet overlaps
+	Pending  []string `json:"pending"`  // links that nobody wants and that banger-root will remove
 }
 
 // A Check is one line of doctor.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,8 @@ import (
 	"banger/internal/host"
 	"banger/internal/image"
 	"banger/internal/layout"
+	"banger/internal/network"
+	"banger/internal/network/routed"
 	"banger/internal/op"
 	"banger/internal/store"
 	"banger/internal/version"
@@ -63,7 +66,8 @@ type daemon struct {
 	config   config.Config
 	log      *slog.Logger
 	tag      string
-	subnet   string
+	subnet   atomic.Pointer[network.Subnet]
+	routed   *routed.Attacher
 	started  time.Time
 	store    *store.Store
 	ops      *op.Manager
@@ -145,6 +149,9 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 			if err := host.CutLog(d.layout.DaemonLog(), ownLogMax); err != nil {
 				d.log.Warn("cut the daemon's log", "err", err)
 			}
+			if err := d.routed.Tend(ctx); err != nil {
+				d.log.Warn("look after the host's network", "err", err)
+			}
 			if err := sock.mend(d.layout.Prepare); err != nil {
 				d.log.Warn("make the socket again", "err", err)
 			}
@@ -224,7 +231,7 @@ func (d *daemon) Status(ctx context.Context) (api.Status, error) {
 	return api.Status{
 		PID: os.Getpid(), Build: version.Build(), API: api.Version,
 		Socket: d.layout.Socket(), StateDir: d.layout.State, RunDir: d.layout.Run, Log: d.layout.DaemonLog(),
-		Tag: d.tag, Subnet: d.subnet, VMs: len(vms), Running: running, Ops: len(d.ops.List()),
+		Tag: d.tag, Subnet: d.net().Prefix.String(), VMs: len(vms), Running: running, Ops: len(d.ops.List()),
 		StartedAt: d.started.UTC().Format(time.RFC3339),
 	}, nil
 }

@@ -49,13 +49,15 @@ func (d *daemon) checks() []doctor.Check {
 			return doctor.Result{Status: doctor.Note, Message: usernet.Notes,
 				Remedy: "run only guests that you trust with them"}
 		}},
+		{Name: "network routed", Probe: d.checkRouted},
+		{Name: "subnet", For: start, Probe: d.checkSubnet},
 		{Name: "ssh", For: []string{"ssh"}, Probe: d.checkTool("ssh", "openssh-client")},
 		{Name: "mmdebstrap", For: []string{"bundle-build"}, Probe: d.checkTool("mmdebstrap", "mmdebstrap")},
 	}
 }
 
 func (d *daemon) checkDaemon(context.Context) doctor.Result {
-	return doctor.Result{Status: doctor.OK, Message: fmt.Sprintf("build %s, state %s, subnet %s", version.Build(), d.layout.State, d.subnet)}
+	return doctor.Result{Status: doctor.OK, Message: fmt.Sprintf("build %s, state %s, subnet %s", version.Build(), d.layout.State, d.net().Prefix)}
 }
 
 func (d *daemon) checkSpace(context.Context) doctor.Result {
@@ -95,6 +97,36 @@ func (d *daemon) checkBundle(context.Context) doctor.Result {
 	}
 	img := bundle.Default(b, banger.KindImage)
 	return doctor.Result{Status: doctor.OK, Message: fmt.Sprintf("%s: %s (%s), kernel %s", b.Dir, img.Name, img.OS, img.Release)}
+}
+
+// checkRouted fails nothing: who does not use the mode needs no banger-root.
+func (d *daemon) checkRouted(ctx context.Context) doctor.Result {
+	pending, err := d.routed.Pending(ctx)
+	if err != nil {
+		return doctor.FromError(err, "")
+	}
+	if e := banger.AsError(d.routed.Probe(ctx)); e != nil {
+		r := doctor.Result{Status: doctor.Note, Message: "cannot be used now: " + e.Message, Remedy: e.Remedy}
+		if len(pending) > 0 {
+			r.Status, r.Message = doctor.Warning, "banger-root has yet to remove "+strings.Join(pending, ", ")+": "+e.Message
+		}
+		return r
+	}
+	return doctor.Result{Status: doctor.OK, Message: "banger-root makes taps and routes"}
+}
+
+func (d *daemon) checkSubnet(ctx context.Context) doctor.Result {
+	n, err := d.Network(ctx)
+	if err != nil {
+		return doctor.FromError(err, "")
+	}
+	if len(n.Overlaps) > 0 {
+		return doctor.Result{
+			Status: doctor.Warning, Message: fmt.Sprintf("%s overlaps the host's route to %s, as a VPN brings one", n.Subnet, strings.Join(n.Overlaps, ", ")),
+			Remedy: "banger stop --all, then banger network move SUBNET",
+		}
+	}
+	return doctor.Result{Status: doctor.OK, Message: n.Subnet}
 }
 
 func (d *daemon) checkTool(tool, pkg string) func(context.Context) doctor.Result {

@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"math/rand/v2"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"banger"
@@ -53,7 +49,7 @@ func (d *daemon) wire(ctx context.Context) (func() error, error) {
 	}
 	return func() error {
 		d.vms.Close()
-		return errors.Join(d.watcher.Close(), d.store.Close())
+		return errors.Join(d.routed.Close(), d.watcher.Close(), d.store.Close())
 	}, nil
 }
 
@@ -62,8 +58,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find own binary: %w", err)
 	}
-	subnet, err := d.identity(ctx)
-	if err != nil {
+	if err := d.identity(ctx); err != nil {
 		return err
 	}
 	signer, err := guest.LoadOrCreateKey(d.layout.Key())
@@ -72,6 +67,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	}
 	tools := host.New(os.Getenv("PATH"))
 	d.ops = op.New(d.log, time.Now)
+	d.routed = d.newRouted(exe)
 	d.backends = []vmm.Backend{qemu.New(tools, d.watcher, os.Geteuid(), time.Now)}
 	d.bundles = bundles{
 		builder: bundle.Builder{
@@ -90,70 +86,24 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	c := d.config.Defaults
 	d.vms = vm.New(vm.Config{
 		Store: d.store, Images: images{d.images}, Backends: d.backends,
-		Disks: []storage.Strategy{overlay.New(tools)}, Nets: []network.Attacher{usernet.New()},
+		Disks: []storage.Strategy{overlay.New(tools)}, Nets: []network.Attacher{usernet.New(), d.routed},
 		Paths: d.layout, Guests: vm.NewSSH(signer, d.log),
 		IdentityFile: d.layout.Key(), AuthorizedKey: guest.AuthorizedKey(signer.PublicKey()),
 		Limits:   vm.Limits{CPUs: c.CPUs, Memory: c.Memory, Disk: c.Disk, HostMemory: hostMemory},
 		Timeouts: vm.Timeouts{Ready: readyLimit, Stop: stopLimit},
-		Subnet:   subnet,
+		Subnet:   d.net,
 		Lease: func(id banger.VMID, taken []banger.Lease) (banger.Lease, error) {
-			return addr.Lease(d.tag, subnet, id, taken)
+			return addr.Lease(d.tag, d.net(), id, taken)
 		},
-		Owner: d.owner(subnet),
+		Owner: d.owner(),
 		Guest: filepath.Join(filepath.Dir(exe), guestName), Backend: d.config.Backend, Image: c.Image, Network: string(c.Network),
 		SerialMax: serialMax, CutLog: host.CutLog, Now: time.Now, Log: d.log,
 	})
 	return nil
 }
 
-// identity reads, or chooses once and for all, the installation's tag and subnet.
-func (d *daemon) identity(ctx context.Context) (network.Subnet, error) {
-	var err error
-	d.tag, err = d.store.Setting(ctx, "tag", func() (string, error) { return fmt.Sprintf("%04x", rand.IntN(1<<16)), nil })
-	if err != nil {
-		return network.Subnet{}, err
-	}
-	d.subnet, err = d.store.Setting(ctx, "subnet", func() (string, error) {
-		taken, err := routes()
-		if err != nil {
-			return "", err
-		}
-		seed := fnv.New64a()
-		seed.Write([]byte(d.tag + d.layout.State))
-		p, err := addr.FreeSubnet(taken, seed.Sum64())
-		return p.String(), err
-	})
-	if err != nil {
-		return network.Subnet{}, err
-	}
-	p, err := netip.ParsePrefix(d.subnet)
-	if err != nil {
-		return network.Subnet{}, fmt.Errorf("the installation's subnet: %w", err)
-	}
-	return network.SubnetOf(p), nil
-}
-
-// routes are the IPv4 networks that the host knows, in all tables.
-func routes() ([]netip.Prefix, error) {
-	list, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, fmt.Errorf("list the host's routes: %w", err)
-	}
-	var taken []netip.Prefix
-	for _, r := range list {
-		if r.Dst == nil {
-			continue
-		}
-		if a, ok := netip.AddrFromSlice(r.Dst.IP); ok {
-			ones, _ := r.Dst.Mask.Size()
-			taken = append(taken, netip.PrefixFrom(a.Unmap(), ones))
-		}
-	}
-	return taken, nil
-}
-
 // owner gives each VM a user of its own where the daemon is root.
-func (d *daemon) owner(subnet network.Subnet) func(banger.Lease) *banger.Owner {
+func (d *daemon) owner() func(banger.Lease) *banger.Owner {
 	if os.Geteuid() != 0 {
 		return func(banger.Lease) *banger.Owner { return nil }
 	}
@@ -163,7 +113,7 @@ func (d *daemon) owner(subnet network.Subnet) func(banger.Lease) *banger.Owner {
 		groups = append(groups, st.Gid)
 	}
 	return func(l banger.Lease) *banger.Owner {
-		uid, err := addr.UID(d.tag, subnet.Prefix, l.Addr)
+		uid, err := addr.UID(d.tag, d.net().Prefix, l.Addr)
 		if err != nil {
 			// Addresses are leased from the subnet: a broken record. Nobody's
 			// uid keeps its VMM from being root, and from any file.

@@ -11,6 +11,7 @@ import (
 // tools is the allow-list: each program that banger may start on the host, and
 // the Debian package that has it.
 var tools = map[string]string{
+	"banger-root":        "banger", // beside bangerd; started by a bangerd that is root
 	"apt-config":         "apt",
 	"apt-get":            "apt",
 	"dpkg-deb":           "dpkg",

@@ -118,9 +118,9 @@ func (s *Store) UpdateVM(ctx context.Context, id banger.VMID, change func(*bange
 }
 
 // MoveSubnet stores the installation's subnet and moves every VM's address by
-// move, in one transaction. WrongState, and nothing is changed, while a VM has
-// a run.
-func (s *Store) MoveSubnet(ctx context.Context, subnet string, move func(netip.Addr) (netip.Addr, error)) error {
+// move, in one transaction, as whose last act moved is called. WrongState, and
+// nothing is changed, while a VM has a run.
+func (s *Store) MoveSubnet(ctx context.Context, subnet string, move func(netip.Addr) (netip.Addr, error), moved func()) error {
 	return s.write(ctx, "move to subnet "+subnet, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM vm ORDER BY name`)
 		if err != nil {
@@ -147,6 +147,9 @@ func (s *Store) MoveSubnet(ctx context.Context, subnet string, move func(netip.A
 			}
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO setting (key, value) VALUES ('subnet', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, subnet)
+		if err == nil {
+			moved()
+		}
 		return err
 	})
 }

@@ -136,12 +136,12 @@ func releaseInitrd(_ context.Context, s *subject) error {
 }
 
 func (s *subject) identity() guestapi.Identity {
-	r := s.rec
+	r, net := s.rec, s.m.c.Subnet()
 	return guestapi.Identity{
 		Version: guestapi.Version, VM: string(r.ID), Launch: r.Run.Launch,
 		Hostname: r.Spec.Name, MachineID: r.Lease.MachineID, MAC: r.Lease.MAC,
-		Address: netip.PrefixFrom(r.Lease.Addr, 32), Gateway: s.m.c.Subnet.Gateway, GatewayMAC: r.Run.Endpoint.GatewayMAC,
-		Resolvers: []netip.Addr{s.m.c.Subnet.Resolver},
+		Address: netip.PrefixFrom(r.Lease.Addr, 32), Gateway: net.Gateway, GatewayMAC: r.Run.Endpoint.GatewayMAC,
+		Resolvers: []netip.Addr{net.Resolver},
 		HostKey:   r.HostKey, AuthorizedKeys: []string{s.m.c.AuthorizedKey},
 	}
 }

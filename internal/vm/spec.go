@@ -96,9 +96,6 @@ func (m *Manager) network(ask string) (banger.NetworkMode, error) {
 		}
 		have = append(have, string(n.Mode()))
 	}
-	if mode == banger.NetworkRouted {
-		return "", banger.Errorf(banger.HostUnready, "network routed is not available in this version").WithRemedy("use --network user")
-	}
 	return "", invalid("no network mode %q", ask).WithRemedy("use auto or %s", strings.Join(have, ", "))
 }
 

@@ -125,7 +125,7 @@ type Config struct {
 	AuthorizedKey string // the installation's public key, authorized_keys format
 	Limits        Limits
 	Timeouts      Timeouts
-	Subnet        network.Subnet
+	Subnet        func() network.Subnet
 	Lease         func(id banger.VMID, taken []banger.Lease) (banger.Lease, error)
 	Owner         func(banger.Lease) *banger.Owner // nil result: the daemon's own user
 	Guest         string                           // path of the banger-guest program to join

@@ -85,7 +85,7 @@ func (w *world) manager(hook func(banger.VMID, string, steps.Phase) error) *vm.M
 		Store: w.store, Images: images{w}, Backends: []vmm.Backend{backend{w}}, Disks: []storage.Strategy{disks{w}},
 		Nets: []network.Attacher{nets{w}}, Paths: w.layout, Guests: guests{w},
 		Limits:   vm.Limits{CPUs: 2, Memory: 1 << 30, Disk: 4 << 30, HostMemory: func() (int64, error) { return 8 << 30, nil }},
-		Timeouts: vm.Timeouts{Ready: 10 * time.Second, Stop: 10 * time.Second}, Subnet: subnet,
+		Timeouts: vm.Timeouts{Ready: 10 * time.Second, Stop: 10 * time.Second}, Subnet: func() network.Subnet { return subnet },
 		Lease: func(id banger.VMID, taken []banger.Lease) (banger.Lease, error) {
 			return addr.Lease("ab12", subnet, id, taken)
 		},

@@ -99,6 +99,15 @@ func (c *Client) VerifyBundle(ctx context.Context, r api.BundleRequest) (*Op[api
 	return start[api.BundleInfo](ctx, c, api.BundleVerify, r)
 }
 
+func (c *Client) ShowNetwork(ctx context.Context) (api.NetworkInfo, error) {
+	return call[api.NetworkInfo](ctx, c, api.NetworkShow, none{})
+}
+
+// MoveNetwork gives the installation another subnet; no VM may run.
+func (c *Client) MoveNetwork(ctx context.Context, r api.NetworkMoveRequest) (api.NetworkInfo, error) {
+	return call[api.NetworkInfo](ctx, c, api.NetworkMove, r)
+}
+
 func (c *Client) DaemonStatus(ctx context.Context) (api.Status, error) {
 	return call[api.Status](ctx, c, api.DaemonStatus, none{})
 }

@@ -33,6 +33,7 @@ type Client interface {
 	statuser
 	examiner
 	vmStopper
+	networker
 }
 
 type statuser interface {
@@ -49,7 +50,7 @@ func New(e Env) []*cobra.Command {
 it; VMs go on when it ends, and the next one takes them over.`,
 	}
 	daemon.AddCommand(newStatus(e), newStart(e), newStop(e), newRestart(e), newLogs(e))
-	return []*cobra.Command{daemon, newDoctor(e), newVersion(e)}
+	return []*cobra.Command{newNetwork(e), daemon, newDoctor(e), newVersion(e)}
 }
 
 func addFormat(cmd *cobra.Command, f *streams.Format) {

@@ -61,6 +61,15 @@ func (f *fake) Doctor(_ context.Context, r api.DoctorRequest) (api.DoctorReport,
 	return f.report, nil
 }
 
+func (f *fake) ShowNetwork(context.Context) (api.NetworkInfo, error) {
+	return api.NetworkInfo{Subnet: "10.9.0.0/20", Gateway: "10.9.0.1", Overlaps: []string{"10.9.1.0/24"}}, nil
+}
+
+func (f *fake) MoveNetwork(_ context.Context, r api.NetworkMoveRequest) (api.NetworkInfo, error) {
+	f.done = append(f.done, "move "+r.Subnet)
+	return api.NetworkInfo{Subnet: r.Subnet}, nil
+}
+
 func (f *fake) ListVMs(context.Context) ([]banger.VM, error) { return f.vms, nil }
 
 func (f *fake) StopVM(_ context.Context, r api.StopRequest) (*client.Op[banger.VM], error) {
@@ -98,6 +107,24 @@ func TestDaemon(t *testing.T) {
 		if got := strings.Join(f.done, ", "); banger.CodeOf(err) != c.code || got != c.done || errs.String() != c.said {
 			t.Errorf("%s, running %v: %v, %s, %q", c.args, c.running, err, got, errs)
 		}
+	}
+}
+
+func TestNetwork(t *testing.T) {
+	f := &fake{running: true}
+	s, _, out, _ := streams.Test()
+	if err := f.run(t, s, "network show"); err != nil || !strings.Contains(out.String(), "10.9.1.0/24") || !strings.Contains(out.String(), "none") {
+		t.Errorf("show: %v\n%s", err, out)
+	}
+	out.Reset()
+	if err := f.run(t, s, "network move 10.77.0.0/20 -o json"); err != nil || !strings.Contains(out.String(), `"subnet": "10.77.0.0/20"`) {
+		t.Errorf("move: %v\n%s", err, out)
+	}
+	if err := f.run(t, s, "network move 10.77.0.0"); banger.CodeOf(err) != banger.Invalid {
+		t.Errorf("move to an address: %v", err)
+	}
+	if got := strings.Join(f.done, ", "); got != "move 10.77.0.0/20" {
+		t.Errorf("asked for %s", got)
 	}
 }
 

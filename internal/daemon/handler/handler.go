@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 
 	"banger"
@@ -33,6 +34,9 @@ type Bundles interface {
 type Daemon interface {
 	Status(ctx context.Context) (api.Status, error)
 	Doctor(ctx context.Context, forWhat string) (api.DoctorReport, error)
+	Network(ctx context.Context) (api.NetworkInfo, error)
+	// MoveNetwork gives the installation another subnet while no VM runs.
+	MoveNetwork(ctx context.Context, subnet netip.Prefix) (api.NetworkInfo, error)
 	// Stop ends the daemon soon. With replace it is refused (Busy) while
 	// operations are under way.
 	Stop(replace bool) error
@@ -72,6 +76,8 @@ func (h *Handler) Mux() http.Handler {
 	post(api.BundleBuild, operation(h, buildBundle))
 	post(api.BundleVerify, operation(h, verifyBundle))
 	post(api.BundleShow, answer(h, h.showBundle))
+	post(api.NetworkShow, answer(h, h.showNetwork))
+	post(api.NetworkMove, answer(h, h.moveNetwork))
 	post(api.DaemonStatus, answer(h, h.status))
 	post(api.DaemonStop, answer(h, h.stopDaemon))
 	post(api.Doctor, answer(h, h.doctor))
@@ -148,6 +154,18 @@ func (h *Handler) doctor(ctx context.Context, req api.DoctorRequest) (api.Doctor
 
 func (h *Handler) stopDaemon(_ context.Context, req api.StopDaemonRequest) (none, error) {
 	return none{}, h.Daemon.Stop(req.Replace)
+}
+
+func (h *Handler) showNetwork(ctx context.Context, _ none) (api.NetworkInfo, error) {
+	return h.Daemon.Network(ctx)
+}
+
+func (h *Handler) moveNetwork(ctx context.Context, req api.NetworkMoveRequest) (api.NetworkInfo, error) {
+	p, err := netip.ParsePrefix(req.Subnet)
+	if err != nil {
+		return api.NetworkInfo{}, banger.Errorf(banger.Invalid, "%q is no subnet", req.Subnet).WithRemedy("give its first address and its length, as 10.77.0.0/20")
+	}
+	return h.Daemon.MoveNetwork(ctx, p)
 }
 
 func (h *Handler) listImages(ctx context.Context, _ none) ([]banger.Image, error) {

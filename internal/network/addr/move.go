@@ -20,8 +20,8 @@ func CheckSubnet(p netip.Prefix, taken []netip.Prefix) error {
 	if !within(p, private) {
 		return banger.Errorf(banger.Invalid, "subnet %s is not private", p).WithRemedy("give a part of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or 100.64.0.0/10")
 	}
-	if o, ok := Overlap(p, taken); ok {
-		return banger.Errorf(banger.HostUnready, "subnet %s overlaps the host's route to %s", p, o).WithRemedy("see what is free: ip route")
+	if o := Overlaps(p, taken); len(o) > 0 {
+		return banger.Errorf(banger.HostUnready, "subnet %s overlaps the host's route to %s", p, o[0]).WithRemedy("see what is free: ip route")
 	}
 	return nil
 }
@@ -38,15 +38,15 @@ func within(p netip.Prefix, pools []netip.Prefix) bool {
 	return false
 }
 
-// Overlap returns the first of taken that overlaps p and is no way out to the
+// Overlaps returns those of taken that overlap p and are no way out to the
 // world (shorter than /8).
-func Overlap(p netip.Prefix, taken []netip.Prefix) (netip.Prefix, bool) {
+func Overlaps(p netip.Prefix, taken []netip.Prefix) (all []netip.Prefix) {
 	for _, t := range neighbours(taken) {
 		if p.Overlaps(t) {
-			return t, true
+			all = append(all, t)
 		}
 	}
-	return netip.Prefix{}, false
+	return all
 }
 
 // Move returns the address that stands in subnet to where a stands in from: a

@@ -17,7 +17,17 @@ import (
 
 // TapName is the name of the tap that banger-root makes for a VM of the
 // installation tag of user uid.
-func TapName(uid uint32, tag string, vm banger.VMID) string { return linkName("bt", uid, tag, string(vm)) }
+func TapName(uid uint32, tag string, vm banger.VMID) string {
+	return linkName("bt", uid, tag, string(vm))
+}
+
+// TapPrefix begins the names of all taps of an installation.
+func TapPrefix(tag string) string { return "bt" + tag }
+
+// IsLink reports whether a link's name is one of the installation's.
+func IsLink(tag, name string) bool {
+	return strings.HasPrefix(name, TapPrefix(tag)) || strings.HasPrefix(name, "bg"+tag)
+}
 
 // GatewayName is the name of the link that holds the gateway's address.
 func GatewayName(uid uint32, tag string) string { return linkName("bg", uid, tag, "gateway") }

@@ -27,16 +27,16 @@ type Root interface {
 
 // A Config is all that an Attacher works with.
 type Config struct {
-	Tag    string         // of the installation
-	Subnet network.Subnet // of the installation
-	Port   uint16         // of the guest program
+	Tag    string                // of the installation
+	Subnet func() network.Subnet // of the installation
+	Port   uint16                // of the guest program
 	// Dial connects to banger-root, a *banger.Error of code NeedsRoot if it
 	// does not run.
 	Dial func(context.Context) (Root, error)
 	// Wanted are the taps of the VMs whose record has a run in this mode.
 	Wanted func(context.Context) ([]network.Tap, error)
-	// There are the VMs that the host has a tap of this installation for.
-	There func() ([]banger.VMID, error)
+	// There are the names of the taps of this installation that the host has.
+	There func() ([]string, error)
 	// Tap names a VM's tap, and MAC is its Ethernet address.
 	Tap func(banger.VMID) string
 	MAC func(banger.VMID) string
@@ -72,14 +72,33 @@ func (a *Attacher) Probe(ctx context.Context) error {
 }
 
 // Attach makes the VM's tap, and with it whatever else the host lacks of what
-// is wanted. prev does not matter: the names follow from the VM.
-func (a *Attacher) Attach(ctx context.Context, n network.NIC, _ *banger.Endpoint) (banger.Endpoint, error) {
+// is wanted. With prev, a VM that runs is mended: without banger-root it is as
+// good as its tap, which is there or not.
+func (a *Attacher) Attach(ctx context.Context, n network.NIC, prev *banger.Endpoint) (banger.Endpoint, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.down, n.VM)
+	ep := banger.Endpoint{
+		Tap: a.c.Tap(n.VM), GatewayMAC: a.c.MAC(n.VM),
+		SSH: netip.AddrPortFrom(n.Addr, a.c.Port),
+	}
+	err := a.attach(ctx, n)
+	if err == nil {
+		return ep, nil
+	}
+	if prev != nil && *prev == ep && banger.CodeOf(err) == banger.NeedsRoot {
+		if there, e := a.c.There(); e == nil && slices.Contains(there, ep.Tap) {
+			a.c.Log.Warn("nobody looks after a tap until banger-root runs again", "vm", n.VM, "err", err)
+			return ep, nil
+		}
+	}
+	return banger.Endpoint{}, err
+}
+
+func (a *Attacher) attach(ctx context.Context, n network.NIC) error {
 	taps, err := a.wanted(ctx)
 	if err != nil {
-		return banger.Endpoint{}, err
+		return err
 	}
 	own := network.Tap{VM: n.VM, Addr: n.Addr, Isolated: n.Isolated}
 	if i := slices.IndexFunc(taps, func(t network.Tap) bool { return t.VM == n.VM }); i >= 0 {
@@ -87,13 +106,7 @@ func (a *Attacher) Attach(ctx context.Context, n network.NIC, _ *banger.Endpoint
 	} else {
 		taps = append(taps, own)
 	}
-	if err := a.set(ctx, taps); err != nil {
-		return banger.Endpoint{}, err
-	}
-	return banger.Endpoint{
-		Tap: a.c.Tap(n.VM), GatewayMAC: a.c.MAC(n.VM),
-		SSH: netip.AddrPortFrom(n.Addr, a.c.Port),
-	}, nil
+	return a.set(ctx, taps)
 }
 
 // Detach removes the VM's tap. Where banger-root is not to be had it succeeds
@@ -103,7 +116,7 @@ func (a *Attacher) Detach(ctx context.Context, n network.NIC) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.down[n.VM] = true
-	if there, err := a.c.There(); err != nil || !slices.Contains(there, n.VM) {
+	if there, err := a.c.There(); err != nil || !slices.Contains(there, a.c.Tap(n.VM)) {
 		return err
 	}
 	err := a.sync(ctx)
@@ -114,21 +127,17 @@ func (a *Attacher) Detach(ctx context.Context, n network.NIC) error {
 	return err
 }
 
-// Pending are the VMs that have a tap which nobody wants any more.
-func (a *Attacher) Pending(ctx context.Context) ([]banger.VMID, error) {
+// Pending are the taps that nobody wants any more and that are there still.
+func (a *Attacher) Pending(ctx context.Context) ([]string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.pending(ctx)
-}
-
-func (a *Attacher) pending(ctx context.Context) ([]banger.VMID, error) {
 	taps, err := a.wanted(ctx)
 	if err != nil {
 		return nil, err
 	}
 	there, err := a.c.There()
-	return slices.DeleteFunc(there, func(id banger.VMID) bool {
-		return slices.ContainsFunc(taps, func(t network.Tap) bool { return t.VM == id })
+	return slices.DeleteFunc(there, func(name string) bool {
+		return slices.ContainsFunc(taps, func(t network.Tap) bool { return a.c.Tap(t.VM) == name })
 	}), err
 }
 
@@ -189,7 +198,7 @@ func (a *Attacher) set(ctx context.Context, taps []network.Tap) error {
 		return err
 	}
 	slices.SortFunc(taps, func(x, y network.Tap) int { return x.Addr.Compare(y.Addr) })
-	err = r.Set(ctx, network.Config{Tag: a.c.Tag, Subnet: a.c.Subnet.Prefix, Taps: taps})
+	err = r.Set(ctx, network.Config{Tag: a.c.Tag, Subnet: a.c.Subnet().Prefix, Taps: taps})
 	if err == nil && len(taps) > 0 {
 		return nil
 	}

@@ -32,7 +32,7 @@ var errNone = banger.Errorf(banger.NeedsRoot, "banger-root does not run")
 
 func (w *world) attacher() *routed.Attacher {
 	return routed.New(routed.Config{
-		Tag: "ab12", Subnet: network.SubnetOf(netip.MustParsePrefix("10.9.0.0/20")), Port: 5122,
+		Tag: "ab12", Subnet: func() network.Subnet { return network.SubnetOf(netip.MustParsePrefix("10.9.0.0/20")) }, Port: 5122,
 		Dial: func(context.Context) (routed.Root, error) {
 			if w.absent {
 				return nil, errNone
@@ -42,11 +42,11 @@ func (w *world) attacher() *routed.Attacher {
 			return w.open, nil
 		},
 		Wanted: func(context.Context) ([]network.Tap, error) { return slices.Clone(w.records), nil },
-		There: func() (ids []banger.VMID, _ error) {
+		There: func() (names []string, _ error) {
 			for _, t := range w.host {
-				ids = append(ids, t.VM)
+				names = append(names, "t"+string(t.VM))
 			}
-			return ids, nil
+			return names, nil
 		},
 		Tap: func(id banger.VMID) string { return "t" + string(id) },
 		MAC: func(banger.VMID) string { return "02:00:00:00:00:01" },
@@ -202,6 +202,23 @@ func TestRootDies(t *testing.T) {
 	}
 }
 
+// A VM that runs and has its tap is well without banger-root; one that lost its
+// tap is not.
+func TestMendWithoutRoot(t *testing.T) {
+	w := &world{}
+	w.run(t, w.attacher(), 3)
+	w.absent = true
+	b := w.attacher()
+	prev := banger.Endpoint{Tap: "t" + string(tap(3).VM), GatewayMAC: "02:00:00:00:00:01", SSH: netip.AddrPortFrom(tap(3).Addr, 5122)}
+	if ep, err := b.Attach(t.Context(), nic(3), &prev); err != nil || ep != prev {
+		t.Errorf("%+v, %v", ep, err)
+	}
+	w.host = nil
+	if _, err := b.Attach(t.Context(), nic(3), &prev); banger.CodeOf(err) != banger.NeedsRoot {
+		t.Errorf("without its tap: %v", err)
+	}
+}
+
 // What is left when nothing runs any more goes, too, and nobody is kept for it.
 func TestPendingOnly(t *testing.T) {
 	w := &world{}
@@ -242,9 +259,9 @@ func TestSetFails(t *testing.T) {
 
 func pending(t *testing.T, a *routed.Attacher, ids ...byte) {
 	t.Helper()
-	var want []banger.VMID
+	var want []string
 	for _, n := range ids {
-		want = append(want, tap(n).VM)
+		want = append(want, "t"+string(tap(n).VM))
 	}
 	got, err := a.Pending(t.Context())
 	if err != nil || !slices.Equal(got, want) {

@@ -23,7 +23,7 @@ test: ## everything: check, scripts against a real daemon, real VMs
 	@scripts/test
 
 bench: build ## the ratios of docs/benchmarks.md
-	@scripts/need "make bench" $(TEST_PACKAGES)
+	@scripts/need "make bench" $(TEST_PACKAGES) curl
 	@$(GO) run ./test/bench -json docs/bench.json
 
 man: build ## man pages into bin/man

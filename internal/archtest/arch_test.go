@@ -63,7 +63,7 @@ var may = map[string]string{
 	"internal/daemon":              "*",
 	"test/sandbox":                 ". internal/api internal/api/client",
 	"test/report":                  "",
-	"test/bench":                   "internal/api/client test/sandbox",
+	"test/bench":                   "internal/api internal/api/client test/sandbox",
 	"internal/cli/streams":         "",
 	"internal/cli/launch":          ". internal/api internal/api/client internal/layout internal/version internal/cli/streams",
 	"internal/cli/sshexec":         ". internal/cli/streams",

@@ -86,12 +86,17 @@ func measure(ctx context.Context, in *installation, stock stockImage, boots, exe
 	if err != nil {
 		return nil, err
 	}
+	several, err := fleet(ctx, in, min(boots, 3))
+	if err != nil {
+		return nil, err
+	}
 	res.Rows = append(b.rows(), e,
 		amount("disk of a new VM before its first boot", b.disk, 1<<20),
 		amount("daemon's memory after its start (RSS)", []float64{fresh.rss}, 30<<20),
 		amount("daemon's memory after all this (RSS)", []float64{used.rss}, 30<<20),
 		amount("the same, proportional (PSS)", []float64{used.pss}, 30<<20),
 	)
+	res.Rows = append(res.Rows, several...)
 	return res, nil
 }
 

@@ -21,7 +21,7 @@ type results struct {
 // in the order in which they were taken.
 type row struct {
 	What     string    `json:"what"`
-	Unit     string    `json:"unit"` // "s" or "bytes"
+	Unit     string    `json:"unit"` // "s", "bytes" or "percent"
 	Median   float64   `json:"median"`
 	Samples  []float64 `json:"samples"`
 	Against  string    `json:"against,omitempty"`
@@ -60,6 +60,10 @@ func (r *results) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WHAT\tMEDIAN\tRANGE\tAGAINST\tMEDIAN\tRANGE\tRATIO\tGOAL\t")
 	for _, r := range r.Rows {
+		if r.Unit == "percent" {
+			fmt.Fprintf(t, "%s\t%s\t\t\t\t\t\t≤ %s\t%s\n", r.What, percent(r.Median), percent(r.Goal), verdict(r.GoalKept))
+			continue
+		}
 		if r.Unit == "bytes" {
 			fmt.Fprintf(t, "%s\t%s\t%s\t\t\t\t\t≤ %s\t%s\n", r.What, mib(r.Median), span(r.Samples, mib), mib(r.Goal), verdict(r.GoalKept))
 			continue
@@ -85,6 +89,8 @@ func span(samples []float64, f func(float64) string) string {
 }
 
 func seconds(s float64) string { return fmt.Sprintf("%.2f s", s) }
+
+func percent(p float64) string { return fmt.Sprintf("%.2f %%", p) }
 
 func mib(b float64) string { return fmt.Sprintf("%.1f MiB", b/(1<<20)) }
 

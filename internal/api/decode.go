@@ -20,6 +20,9 @@ func decodeObject(body []byte, v any) error {
 	if body[0] != '{' { // Go's decoder takes null for any struct
 		return banger.Errorf(banger.Invalid, "request is not a JSON object")
 	}
+	if err := noNulls(body); err != nil {
+		return err
+	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
@@ -27,6 +30,21 @@ func decodeObject(body []byte, v any) error {
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return banger.Errorf(banger.Invalid, "request has something after its JSON object")
+	}
+	return nil
+}
+
+// noNulls refuses fields that are null, which Go's decoder takes for "absent".
+// What is wrong otherwise, the decoder says better.
+func noNulls(body []byte) error {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(body, &fields) != nil {
+		return nil
+	}
+	for name, v := range fields {
+		if string(v) == "null" {
+			return banger.Errorf(banger.Invalid, "field %q: null is no value", name).WithRemedy("leave the field out for the default")
+		}
 	}
 	return nil
 }

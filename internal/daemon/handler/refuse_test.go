@@ -22,6 +22,11 @@ func TestRefused(t *testing.T) {
 		{api.VMExec, `{"vm":"h","argv":["a\u0000"]}`, "NUL"},
 		{api.VMExec, `{"vm":"h","tty":true,"rows":-1}`, "no terminal"},
 		{api.VMExec, `{"vm":"h","tty":true,"cols":65536}`, "no terminal"},
+		{api.VMExec, `{"vm":"h","argv":null}`, "null"},
+		{api.VMExec, `{"vm":"h","tty":null}`, `field \"tty\": null`},
+		{api.VMDelete, `{"vm":"h","force":null}`, `field \"force\": null`},
+		{api.VMCreate, `{"no_start":null}`, `field \"no_start\": null`},
+		{api.DaemonStop, `{"replace":null}`, `field \"replace\": null`},
 		{api.VMStop, `{"vm":"h","timeout_seconds":-1}`, "timeout"},
 		{api.VMShow, `null`, "not a JSON object"},
 	} {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"banger"
+	"banger/internal/rawtext"
 )
 
 // Version is the API's number: it is in every path, and a client uses a daemon
@@ -150,16 +151,16 @@ type LogsRequest struct {
 
 // An ExecRequest is the body of vm.exec, before the connection is upgraded.
 type ExecRequest struct {
-	VM    string   `json:"vm"`
-	Argv  []string `json:"argv"` // empty: the user's login shell
-	Env   []string `json:"env,omitempty"`
-	Dir   string   `json:"dir,omitempty"`
-	User  string   `json:"user,omitempty"`
-	TTY   bool     `json:"tty,omitempty"`
-	Term  string   `json:"term,omitempty"`
-	Rows  int      `json:"rows,omitempty"`
-	Cols  int      `json:"cols,omitempty"`
-	Stdin bool     `json:"stdin,omitempty"` // false: the command reads end of file
+	VM    string         `json:"vm"`
+	Argv  rawtext.List   `json:"argv,omitempty"` // empty: the user's login shell
+	Env   rawtext.List   `json:"env,omitempty"`
+	Dir   rawtext.String `json:"dir,omitempty"`
+	User  rawtext.String `json:"user,omitempty"`
+	TTY   bool           `json:"tty,omitempty"`
+	Term  string         `json:"term,omitempty"`
+	Rows  int            `json:"rows,omitempty"`
+	Cols  int            `json:"cols,omitempty"`
+	Stdin bool           `json:"stdin,omitempty"` // false: the command reads end of file
 }
 
 // Access is what ssh(1) needs to reach a VM by itself.

@@ -15,7 +15,7 @@ import (
 )
 
 func TestExecPassesAllThrough(t *testing.T) {
-	want := guestapi.Exec{Argv: []string{"cat", "a b", "", "$HOME"}, Env: []string{"A=b=c"}, Dir: "/tmp", User: "me"}
+	want := guestapi.Exec{Argv: []string{"cat", "a b", "", "$HOME", "caf\xe9"}, Env: []string{"A=b=c", "B=\xff"}, Dir: "/tmp/\xe9", User: "me"}
 	c, _ := connect(t, func(s *session) {
 		if !reflect.DeepEqual(s.exec, want) {
 			t.Errorf("guest got %+v", s.exec)

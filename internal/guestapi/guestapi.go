@@ -1,12 +1,15 @@
 // Package guestapi is what the host's side and the guest program agree on: the
 // identity file, the port, banger's own SSH requests and the exit marker on the
-// serial console. Standard library only: both sides import it, neither the other.
+// serial console. It imports nothing that knows a side: both import it, neither the
+// other.
 package guestapi
 
 import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"banger/internal/rawtext"
 )
 
 // Version is the number of this agreement. A daemon talks to guest programs of
@@ -62,10 +65,10 @@ const ExecRequest = "exec@banger"
 
 // An Exec is a command to run in the guest.
 type Exec struct {
-	Argv []string `json:"argv"`           // not empty; argv[0] is looked up in the PATH of Env
-	Env  []string `json:"env,omitempty"`  // K=V, on top of the login environment
-	Dir  string   `json:"dir,omitempty"`  // "": the home directory
-	User string   `json:"user,omitempty"` // "": the login name of the connection; only root may name another
+	Argv rawtext.List   `json:"argv"`           // not empty; argv[0] is looked up in the PATH of Env
+	Env  rawtext.List   `json:"env,omitempty"`  // K=V, on top of the login environment
+	Dir  rawtext.String `json:"dir,omitempty"`  // "": the home directory
+	User rawtext.String `json:"user,omitempty"` // "": the login name of the connection; only root may name another
 }
 
 // StatusRequest is a global SSH request; the reply's payload is a Status as JSON.

@@ -25,7 +25,7 @@ func CheckExec(e guestapi.Exec) error {
 	if len(e.Argv) > 0 && e.Argv[0] == "" {
 		return invalid("the command's name is empty")
 	}
-	for _, a := range append([]string{e.Dir, e.User}, e.Argv...) {
+	for _, a := range append([]string{string(e.Dir), string(e.User)}, e.Argv...) {
 		if strings.Contains(a, "\x00") {
 			return invalid("%q has a NUL byte, which no argument can hold", a)
 		}

@@ -16,6 +16,7 @@ func TestExecArgv(t *testing.T) {
 	words := []string{
 		"two words", "  ", "", "'single'", `"double"`, `back\slash`, "new\nline", "$HOME", "`id`", "*", "~",
 		"-n", "--", "--name", "a;b", "a&b", "ä€", "\t", "%s", "!!",
+		"caf\xe9", "\xff\xfe", "\xed\xa0\x80", // no UTF-8: a name in an older encoding, bytes
 	}
 	argv := append([]string{"vm", "exec", "-n", "web", "--", "printf", `%s\0`}, words...)
 	got := b.ok(argv...)
@@ -69,6 +70,14 @@ func TestExecEnvironment(t *testing.T) {
 		`echo "$A|$GIVEN|$PWD|$HOME|$USER|$(id -un)"`)
 	if want := "1 2|caller's value|/usr/share|/root|root|root\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	got = b.ok("vm", "exec", "-n", "web", "-e", "A=caf\xe9", "-w", "/tmp", "--", "sh", "-c",
+		"d=$(printf 'd\\351'); mkdir -p $d; printf %s \"$A\"")
+	if want := "caf\xe9"; got != want {
+		t.Errorf("a value that is no UTF-8: got %q, want %q", got, want)
+	}
+	if got := b.ok("vm", "exec", "-n", "web", "-w", "/tmp/d\xe9", "--", "pwd"); got != "/tmp/d\xe9\n" {
+		t.Errorf("a directory that is no UTF-8: got %q", got)
 	}
 	got = b.ok("vm", "exec", "-n", "web", "-u", "nobody", "--", "id", "-un")
 	if got != "nobody\n" {

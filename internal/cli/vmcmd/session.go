@@ -12,6 +12,7 @@ import (
 
 	"banger"
 	"banger/internal/api"
+	"banger/internal/rawtext"
 )
 
 // wantTTY says whether a command gets a terminal.
@@ -30,7 +31,7 @@ func (e Env) wantTTY(c command) bool {
 // the third.
 func (e Env) session(ctx context.Context, c execer, vm string, argv []string, cmd command) error {
 	req := api.ExecRequest{
-		VM: vm, Argv: argv, Env: e.guestEnv(cmd.env), Dir: cmd.dir, User: cmd.user,
+		VM: vm, Argv: argv, Env: e.guestEnv(cmd.env), Dir: rawtext.String(cmd.dir), User: rawtext.String(cmd.user),
 		TTY: e.wantTTY(cmd), Stdin: !cmd.noStdin,
 	}
 	if req.TTY {

@@ -134,6 +134,7 @@ func TestVector(t *testing.T) {
 		want execResult
 	}{
 		"unsplit":     {guestapi.Exec{Argv: []string{"printf", "[%s]", "a b", "$HOME", "", "'\"\n"}}, execResult{stdout: "[a b][$HOME][]['\"\n]"}},
+		"no UTF-8":    {guestapi.Exec{Argv: []string{"sh", "-c", `printf %s%s "$1" "$A"`, "sh", "caf\xe9"}, Env: []string{"A=\xff"}}, execResult{stdout: "caf\xe9\xff"}},
 		"environment": {guestapi.Exec{Argv: []string{"sh", "-c", "echo $A$B"}, Env: []string{"A=x y", "B=="}}, execResult{stdout: "x y=\n"}},
 		"directory":   {guestapi.Exec{Argv: []string{"pwd"}, Dir: "/usr"}, execResult{stdout: "/usr\n"}},
 		"home":        {guestapi.Exec{Argv: []string{"pwd"}}, execResult{stdout: g.home + "\n"}},

@@ -167,11 +167,11 @@ func (s *session) vector(e guestapi.Exec) (command, error) {
 			return command{}, fmt.Errorf("an argument contains a zero byte")
 		}
 	}
-	if e.User != "" && e.User != a.Name {
+	if user := string(e.User); user != "" && user != a.Name {
 		if a.UID != 0 {
 			return command{}, fmt.Errorf("only root may run commands as somebody else")
 		}
-		other, err := s.conn.srv.users().login(e.User)
+		other, err := s.conn.srv.users().login(user)
 		if err != nil {
 			return command{account: a, failed: err}, nil
 		}
@@ -183,7 +183,7 @@ func (s *session) vector(e guestapi.Exec) (command, error) {
 			return command{}, fmt.Errorf("variable %q cannot be set", name)
 		}
 	}
-	return command{account: a, argv: e.Argv, env: s.env, dir: e.Dir}, nil
+	return command{account: a, argv: e.Argv, env: s.env, dir: string(e.Dir)}, nil
 }
 
 func (s *session) exit(code int) {

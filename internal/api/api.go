@@ -207,7 +207,7 @@ type BundleBuildRequest struct {
 }
 
 // A StopDaemonRequest ends the daemon; VMs go on. With Replace it is refused
-// while operations are in flight.
+// while operations, commands or followed logs are in flight.
 type StopDaemonRequest struct {
 	Replace bool `json:"replace,omitempty"`
 }

@@ -170,9 +170,11 @@ func (d *daemon) end(srv *http.Server) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
 	defer cancel()
 	// Those who only wait, perhaps without a limit, are told at once.
-	_, waits := d.changes()
-	for _, w := range waits {
-		if err := d.ops.Cancel(w.ID); err != nil {
+	for _, o := range d.ops.List() {
+		if isChange(o) {
+			continue
+		}
+		if err := d.ops.Cancel(o.ID); err != nil {
 			d.log.Warn("end a wait", "err", err)
 		}
 	}
@@ -195,26 +197,19 @@ func (d *daemon) handler() *handler.Handler {
 
 // Stop implements handler.Daemon.
 func (d *daemon) Stop(replace bool) error {
-	if ops, _ := d.changes(); replace && len(ops) > 0 {
-		return banger.Errorf(banger.Busy, "bangerd is busy: %s %s, %d in all", ops[0].Kind, ops[0].Subject, len(ops)).
-			WithRemedy("wait until they are done, then banger daemon restart")
+	if replace {
+		if busy := d.ops.Seal(isChange); len(busy) > 0 {
+			return banger.Errorf(banger.Busy, "bangerd is busy: %s %s, %d in all", busy[0].Kind, busy[0].Subject, len(busy)).
+				WithRemedy("wait until they are done, or end them: banger daemon restart")
+		}
 	}
 	d.stopOnce.Do(func() { close(d.stopping) })
 	return nil
 }
 
-// changes returns the operations under way, those that only wait apart: they
-// have nothing to lose, and one whose client was killed never ends by itself.
-func (d *daemon) changes() (changes, waits []op.Info) {
-	for _, o := range d.ops.List() {
-		if o.Kind == api.VMWait {
-			waits = append(waits, o)
-		} else {
-			changes = append(changes, o)
-		}
-	}
-	return changes, waits
-}
+// isChange says of what is under way whether it has something to lose: one that
+// only waits has not, and would never end by itself once its client was killed.
+func isChange(i op.Info) bool { return i.Kind != api.VMWait }
 
 // Status implements handler.Daemon.
 func (d *daemon) Status(ctx context.Context) (api.Status, error) {

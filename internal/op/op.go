@@ -35,6 +35,7 @@ type Manager struct {
 	mu       sync.Mutex
 	ops      map[string]*operation
 	finished []string // IDs, oldest first
+	streams  map[*stream]bool
 	running  int
 	idle     chan struct{} // closed while nothing runs
 	draining bool
@@ -61,11 +62,11 @@ var errCanceled = &banger.Error{Code: banger.Canceled, Message: "canceled", Err:
 func New(log *slog.Logger, now func() time.Time) *Manager {
 	idle := make(chan struct{})
 	close(idle)
-	return &Manager{log: log, now: now, ops: map[string]*operation{}, idle: idle}
+	return &Manager{log: log, now: now, ops: map[string]*operation{}, streams: map[*stream]bool{}, idle: idle}
 }
 
 // Start runs fn in the background and returns the operation's ID. It is refused
-// with Busy once Drain was called.
+// with Busy once Drain or Seal was.
 func (m *Manager) Start(kind, subject string, fn Func) (id string, err error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	o := &operation{
@@ -85,7 +86,7 @@ func (m *Manager) admit(o *operation) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.draining {
-		return banger.Errorf(banger.Busy, "the daemon is shutting down").WithRemedy("try again")
+		return shuttingDown()
 	}
 	if m.running == 0 {
 		m.idle = make(chan struct{})
@@ -157,13 +158,18 @@ func (m *Manager) Cancel(id string) error {
 func (m *Manager) List() []Info {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var l []Info
+	l := m.underWay()
+	slices.SortFunc(l, func(a, b Info) int { return a.StartedAt.Compare(b.StartedAt) })
+	return l
+}
+
+// underWay is List, in no order. m.mu is held.
+func (m *Manager) underWay() (l []Info) {
 	for _, o := range m.ops {
 		if !slices.Contains(m.finished, o.ID) {
 			l = append(l, o.Info)
 		}
 	}
-	slices.SortFunc(l, func(a, b Info) int { return a.StartedAt.Compare(b.StartedAt) })
 	return l
 }
 

@@ -55,13 +55,13 @@ func (m *Manager) parting(ctx context.Context, id banger.VMID, l *life) bool {
 }
 
 // Reachable returns once commands can be run in the VM that ref names, waiting
-// for its guest if it is about to be reachable.
-func (m *Manager) Reachable(ctx context.Context, ref string) error {
+// for its guest if it is about to be reachable, and its name.
+func (m *Manager) Reachable(ctx context.Context, ref string) (name string, err error) {
 	r, err := m.c.Store.FindVM(ctx, ref)
 	if err == nil {
 		_, _, err = m.reach(ctx, r)
 	}
-	return err
+	return r.Spec.Name, err
 }
 
 // An SSHAccess is what ssh(1) needs to reach a VM by itself.

@@ -25,7 +25,7 @@ func TestStuckVMMs(t *testing.T) {
 	if v, err := next.Show(t.Context(), "web"); err != nil || v.State != banger.StateStarting {
 		t.Errorf("state %s, %v", v.State, err)
 	}
-	if err := next.Reachable(t.Context(), "web"); banger.CodeOf(err) != banger.Busy {
+	if _, err := next.Reachable(t.Context(), "web"); banger.CodeOf(err) != banger.Busy {
 		t.Errorf("exec: %v", err)
 	}
 	if _, err := next.Create(t.Context(), vm.Create{Name: ptr("other")}, quiet{}); err != nil {

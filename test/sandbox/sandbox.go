@@ -81,6 +81,19 @@ func Runtime() string {
 	return orElse(os.Getenv("BANGER_TEST_RUNTIME"), filepath.Join(Root(), "runtime"))
 }
 
+// Build builds the programs from this source into dir, as another build of that
+// name.
+func Build(dir, name string) error {
+	cmd := exec.Command(filepath.Join(Root(), "scripts", "go"), "build", "-trimpath", "-buildvcs=false",
+		"-ldflags", "-s -w -X banger/internal/version.build="+name, "-o", dir+"/", "./cmd/banger", "./cmd/bangerd", "./cmd/banger-guest")
+	cmd.Dir = Root()
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the programs: %w\n%s", err, out)
+	}
+	return nil
+}
+
 func orElse(s, otherwise string) string {
 	if s != "" {
 		return s

@@ -140,14 +140,7 @@ func program(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: program DIR STAMP")
 	}
-	root := sandbox.Root()
-	cmd := exec.Command(filepath.Join(root, "scripts", "go"), "build", "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -X banger/internal/version.build="+args[1], "-o", ts.MkAbs(args[0])+"/", "./cmd/banger", "./cmd/bangerd", "./cmd/banger-guest")
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		ts.Fatalf("build: %v\n%s", err, out)
-	}
+	ts.Check(sandbox.Build(ts.MkAbs(args[0]), args[1]))
 }
 
 // together N COMMAND...: runs the command N times at once and prints the sorted

@@ -38,7 +38,7 @@ type Daemon interface {
 	// MoveNetwork gives the installation another subnet while no VM runs.
 	MoveNetwork(ctx context.Context, subnet netip.Prefix) (api.NetworkInfo, error)
 	// Stop ends the daemon soon. With replace it is refused (Busy) while
-	// operations are under way.
+	// something with a client is under way: an operation, a command's streams.
 	Stop(replace bool) error
 }
 

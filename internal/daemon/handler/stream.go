@@ -72,13 +72,19 @@ func (h *Handler) exec(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = checkTerminal(req)
 	}
+	var name string
 	if err == nil {
-		err = h.VMs.Reachable(r.Context(), req.VM)
+		name, err = h.VMs.Reachable(r.Context(), req.VM)
+	}
+	var leave func()
+	if err == nil {
+		leave, err = h.Ops.Attach(api.VMExec, name)
 	}
 	if err != nil {
 		h.fail(w, r, err)
 		return
 	}
+	defer leave()
 	// Hijacked connections do not end r's context; ServeExec sees the client go.
 	ctx := context.WithoutCancel(r.Context())
 	conn, err := api.Upgrade(w, r, api.StreamProtocol)
@@ -143,14 +149,20 @@ func (h *Handler) logs(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		path, err = h.logPath(r.Context(), req)
 	}
-	var f *os.File
+	var leave func()
 	if err == nil {
-		f, err = vm.OpenLog(path)
+		leave, err = h.Ops.Attach(api.VMLogs, req.VM)
+	}
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	defer leave()
+	f, err := vm.OpenLog(path)
+	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			err = banger.Errorf(banger.NotFound, "no %s log yet: %s was never started", req.Which, req.VM).WithRemedy("banger start %s", req.VM)
 		}
-	}
-	if err != nil {
 		h.fail(w, r, err)
 		return
 	}

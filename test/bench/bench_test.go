@@ -24,17 +24,17 @@ func TestModel(t *testing.T) {
 	if m.addr != "10.1.0.3" || m.gateway != "10.1.0.1" || m.resolver != "10.1.0.2" || m.mac != "02:00:00:00:00:01" {
 		t.Errorf("read %+v", m)
 	}
-	like := strings.Join(m.like("/h", 5, 6), " ")
-	for _, want := range []string{"file=/h/disk.qcow2", "id=disk1", "-initrd /h/initrd", "127.0.0.1:5-10.1.0.3:5122,hostfwd=tcp:127.0.0.1:6-10.1.0.3:22"} {
+	like := strings.Join(m.like("/h", 5, 6, 7), " ")
+	for _, want := range []string{"file=/h/disk.qcow2", "id=disk1", "-initrd /h/initrd", "127.0.0.1:5-10.1.0.3:5122,hostfwd=tcp:127.0.0.1:6-10.1.0.3:22,hostfwd=tcp:127.0.0.1:7-10.1.0.3:1"} {
 		if !strings.Contains(like, want) {
 			t.Errorf("no %s in %s", want, like)
 		}
 	}
-	stock := m.likeStock("/h", "/stock/k", 7, 1)
+	stock := m.likeStock("/h", "/stock/k", 7, 8, 1)
 	want := []string{
 		"qemu-system-x86_64", "-name", "bench", "-qmp", "unix:/h/qmp.sock,server=on", "-smp", "1",
 		"-drive", "if=none,id=disk0,file=/h/disk.qcow2", "-device", "virtio-blk-device,drive=disk0",
-		"-netdev", "user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:7-10.0.2.15:22",
+		"-netdev", "user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:7-10.0.2.15:22,hostfwd=tcp:127.0.0.1:8-10.0.2.15:1",
 		"-device", "virtio-net-device,netdev=net,mac=02:00:00:00:00:01",
 		"-kernel", "/stock/k", "-initrd", "/h/initrd", "-append", "root=/dev/vda ro quiet console=ttyS0",
 	}

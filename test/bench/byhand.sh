@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# byhand.sh DIR BASE SIZE PORT PART… -- QEMU ARGUMENT…: one VM by hand.
+# byhand.sh DIR BASE SIZE PORT UP PART… -- QEMU ARGUMENT…: one VM by hand.
 # Makes DIR/disk.qcow2 over BASE, joins the PARTs into DIR/initrd, starts QEMU
 # and polls PORT until ssh(1) has run `true`; then it says "ready" and keeps the
-# VM until its stdin ends. DIR holds known_hosts and the user's key.
+# VM until its stdin ends. UP leads to a port that nobody serves in the guest.
+# DIR holds known_hosts and the user's key.
 set -euo pipefail
-dir=$1 base=$2 size=$3 port=$4
-shift 4
+dir=$1 base=$2 size=$3 port=$4 up=$5
+shift 5
 parts=()
 while [ "$1" != -- ]; do
 	parts+=("$1")
@@ -21,22 +22,25 @@ trap 'kill -KILL "$qemu" 2>/dev/null || true; wait "$qemu" || true' EXIT
 
 waiting() {
 	kill -0 "$qemu" || { cat "$dir/qemu.log" >&2; exit 1; }
-	[ "$SECONDS" -lt 600 ] || { tail -n 20 "$dir/serial.log" >&2; exit 1; }
+	[ "$SECONDS" -lt 600 ] || { tail -n 20 "$dir/serial.log" "$dir/ssh.log" >&2; exit 1; }
 }
 
-# QEMU's forwarding port accepts before the guest lives, and a connection that
-# was made too early hangs: a new one every 0.2 s, later every 0.9 s at most
-# (each costs sshd a process), that waits 10 s for a banner.
-mkfifo "$dir/banner"
-exec 3<>"$dir/banner"
-until read -r -t "0.$((SECONDS < 28 ? 2 + SECONDS / 4 : 9))" -u 3 _; do
-	waiting
-	# shellcheck disable=SC2016 # the inner shell's
-	timeout 10 bash -c 'exec 4<>"/dev/tcp/127.0.0.1/$0" && read -r -n 4 -u 4 && echo >&3' "$port" 2>/dev/null &
-done
+# QEMU's forwarding ports accept before the guest lives, and a connection that was
+# made too early hangs. So the guest's network is awaited first, at a port that
+# nobody serves in it: its kernel refuses, which costs it next to nothing, while a
+# connection that reaches sshd costs a process. From then on a connection is
+# refused at once until the server listens: ssh(1) itself tries, one at a time.
+refused() { # within 0.1 s
+	local status=0
+	{ exec 4<>"/dev/tcp/127.0.0.1/$up"; } 2>/dev/null || { sleep 0.1; return 1; } # QEMU is not there yet
+	read -r -n 1 -t 0.1 -u 4 _ 2>/dev/null || status=$?
+	exec 4>&-
+	[ "$status" = 1 ] # end of file; more than 128: nothing came
+}
+until refused; do waiting; done
 
 until ssh -n -F none -p "$port" -i "$dir/key" -o IdentitiesOnly=yes -o BatchMode=yes -o LogLevel=ERROR \
-	-o StrictHostKeyChecking=yes -o UserKnownHostsFile="$dir/known_hosts" root@127.0.0.1 true; do
+	-o StrictHostKeyChecking=yes -o UserKnownHostsFile="$dir/known_hosts" root@127.0.0.1 true 2>"$dir/ssh.log"; do
 	waiting
 	sleep 0.1
 done

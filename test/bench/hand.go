@@ -28,6 +28,7 @@ type hand struct {
 type handVM struct {
 	dir, name  string
 	port, sshd int // on the host; sshd 0: none
+	up         int // on the host, leads to a port that nobody serves
 	base, size string
 	parts      []string // of the initrd
 	argv       []string // QEMU's
@@ -45,11 +46,13 @@ func (h *hand) likeBanger(name string) *handVM {
 	v := &handVM{dir: filepath.Join(h.dir, "hand", name), name: name, base: m.base, size: strconv.FormatInt(m.diskSize, 10)}
 	own := filepath.Join(v.dir, "own.cpio")
 	v.parts = []string{own, filepath.Join(sandbox.Runtime(), "initramfs.img")}
-	v.prepare = func() (err error) {
-		if v.port, v.sshd, err = freePorts(); err != nil {
+	v.prepare = func() error {
+		ports, err := freePorts()
+		if err != nil {
 			return err
 		}
-		v.argv = m.like(v.dir, v.port, v.sshd)
+		v.port, v.sshd, v.up = ports[0], ports[1], ports[2]
+		v.argv = m.like(v.dir, v.port, v.sshd, v.up)
 		v.hostKey, err = writeOwn(own, h.stock.pubKey, name, m)
 		return err
 	}
@@ -60,11 +63,14 @@ func (h *hand) likeBanger(name string) *handVM {
 func (h *hand) likeStock(name string, cpus int) *handVM {
 	v := &handVM{dir: filepath.Join(h.dir, "hand", name), name: name, base: h.stock.disk, size: strconv.FormatInt(h.model.diskSize, 10),
 		parts: []string{h.stock.initrd}, hostKey: h.stock.hostKey}
-	v.prepare = func() (err error) {
-		if v.port, _, err = freePorts(); err == nil {
-			v.argv = h.model.likeStock(v.dir, h.stock.kernel, v.port, cpus)
+	v.prepare = func() error {
+		ports, err := freePorts()
+		if err != nil {
+			return err
 		}
-		return err
+		v.port, v.up = ports[0], ports[1]
+		v.argv = h.model.likeStock(v.dir, h.stock.kernel, v.port, v.up, cpus)
+		return nil
 	}
 	return v
 }
@@ -104,7 +110,7 @@ func (v *handVM) trust(port int, hostKey string) error {
 
 // run starts the VM and returns when the script says that it is ready.
 func (v *handVM) run(ctx context.Context) error {
-	args := append([]string{v.dir, v.base, v.size, strconv.Itoa(v.port)}, v.parts...)
+	args := append([]string{v.dir, v.base, v.size, strconv.Itoa(v.port), strconv.Itoa(v.up)}, v.parts...)
 	args = append(append(args, "--"), v.argv...)
 	v.cmd = exec.CommandContext(ctx, filepath.Join(sandbox.Root(), "test", "bench", "byhand.sh"), args...)
 	// The script ends QEMU when its stdin ends, also by the death of this process.
@@ -171,16 +177,15 @@ func (v *handVM) openSSHD(ctx context.Context, pubKey string) error {
 	return v.ssh(ctx, v.sshd, "true")
 }
 
-// freePorts returns two that nobody listens on.
-func freePorts() (int, int, error) {
-	var ports [2]int
+// freePorts returns some that nobody listens on.
+func freePorts() (ports [3]int, err error) {
 	for i := range ports {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			return 0, 0, err
+			return ports, err
 		}
 		defer l.Close()
 		ports[i] = l.Addr().(*net.TCPAddr).Port
 	}
-	return ports[0], ports[1], nil
+	return ports, nil
 }

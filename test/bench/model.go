@@ -59,8 +59,8 @@ func set(argv []string, option, value string) {
 }
 
 // like is the command line of a VM like the model's, with its files in dir:
-// port leads to the guest program, sshd to port 22.
-func (m *model) like(dir string, port, sshd int) []string {
+// port leads to the guest program, sshd to port 22, up to one that nobody serves.
+func (m *model) like(dir string, port, sshd, up int) []string {
 	argv := slices.Clone(m.argv)
 	for i := range argv {
 		argv[i] = strings.ReplaceAll(argv[i], m.dir+"/", dir+"/")
@@ -68,14 +68,14 @@ func (m *model) like(dir string, port, sshd int) []string {
 	set(argv, "-name", "bench")
 	set(argv, "-initrd", dir+"/initrd")
 	set(argv, "-netdev", forward.ReplaceAllString(after(argv, "-netdev"), fmt.Sprintf("127.0.0.1:%d-", port))+
-		fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-%s:22", sshd, m.addr))
+		fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-%s:22,hostfwd=tcp:127.0.0.1:%d-%[2]s:1", sshd, m.addr, up))
 	return argv
 }
 
 // likeStock is the same command line for an image that is not banger's: its own
 // kernel and initrd, its one disk, QEMU's usual network.
-func (m *model) likeStock(dir, kernel string, port, cpus int) []string {
-	argv := slices.DeleteFunc(m.like(dir, port, port), func(a string) bool { return strings.Contains(a, "id=disk1,") || strings.HasSuffix(a, "drive=disk1") })
+func (m *model) likeStock(dir, kernel string, port, up, cpus int) []string {
+	argv := slices.DeleteFunc(m.like(dir, port, port, up), func(a string) bool { return strings.Contains(a, "id=disk1,") || strings.HasSuffix(a, "drive=disk1") })
 	// Each value that went leaves its option, which now has another option behind it.
 	for i := len(argv) - 2; i >= 0; i-- {
 		if (argv[i] == "-drive" || argv[i] == "-device") && strings.HasPrefix(argv[i+1], "-") {
@@ -84,7 +84,7 @@ func (m *model) likeStock(dir, kernel string, port, cpus int) []string {
 	}
 	set(argv, "-smp", strconv.Itoa(cpus))
 	set(argv, "-kernel", kernel)
-	set(argv, "-netdev", fmt.Sprintf("user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:%d-10.0.2.15:22", port))
+	set(argv, "-netdev", fmt.Sprintf("user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:%d-10.0.2.15:22,hostfwd=tcp:127.0.0.1:%d-10.0.2.15:1", port, up))
 	set(argv, "-append", "root=/dev/vda ro "+after(argv, "-append"))
 	return argv
 }

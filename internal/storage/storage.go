@@ -45,6 +45,12 @@ type Gauge interface {
 	Fill(ctx context.Context, d Disk) (used, total int64, err error)
 }
 
+// A Sizer is a Strategy that tells a disk's virtual size, in bytes, without
+// touching it.
+type Sizer interface {
+	Size(d Disk) (int64, error)
+}
+
 // Choose returns the first strategy that works in dir and whose format the
 // backend boots. Its error says why each one was refused and what to do.
 func Choose(ctx context.Context, dir string, boots []banger.DiskFormat, in ...Strategy) (Strategy, error) {

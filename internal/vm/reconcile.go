@@ -72,7 +72,8 @@ func (m *Manager) reconcile(rec banger.Record, known func()) error {
 		defer m.enter(rec.ID, banger.StateStopping)()
 		return s.remove(context.WithoutCancel(ctx), hook)
 	case rec.Run == nil:
-		return nil
+		known()
+		return s.finishGrowth(ctx)
 	case rec.Intent == banger.IntentStopped:
 		defer m.enter(rec.ID, banger.StateStopping)()
 		return s.down(context.WithoutCancel(ctx), hook, &banger.Exit{Cause: banger.ExitKilled, At: m.c.Now()})

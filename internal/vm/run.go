@@ -46,6 +46,9 @@ func ensureAttached(ctx context.Context, s *subject) error {
 	if err != nil {
 		return err
 	}
+	if err := s.finishGrowth(ctx); err != nil {
+		return err
+	}
 	s.disk, err = st.Attach(ctx, s.base(f), s.storageDisk())
 	s.format = st.Format()
 	return err

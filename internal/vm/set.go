@@ -5,9 +5,12 @@ import (
 	"errors"
 
 	"banger"
+	"banger/internal/steps"
+	"banger/internal/storage"
 )
 
-// Set changes a stopped VM. Nothing is changed unless everything is valid.
+// Set changes a stopped VM. Nothing is changed unless everything is valid; what
+// was begun is finished whoever goes away, by the next daemon if need be.
 func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, error) {
 	return m.change(ctx, ref, keepsRun, func(s *subject) error {
 		spec, err := m.respec(s, c)
@@ -17,13 +20,27 @@ func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, err
 		if s.rec.Run != nil {
 			return banger.Errorf(banger.WrongState, "%s is running", s.rec.Spec.Name).WithRemedy("banger stop %s", s.rec.Spec.Name)
 		}
-		if spec.Disk > s.rec.Spec.Disk {
-			if err := s.grow(ctx, spec.Disk); err != nil {
-				return err
-			}
-		}
-		return s.save(ctx, func(r *banger.Record) { r.Spec = spec })
+		return s.respecify(context.WithoutCancel(ctx), spec, c.Disk != nil)
 	})
+}
+
+// respecify records what is wanted and then makes the disk so.
+func (s *subject) respecify(ctx context.Context, spec banger.Spec, disk bool) error {
+	was := s.rec.Spec
+	err := s.save(ctx, func(r *banger.Record) { r.Spec = spec })
+	if err != nil || !disk {
+		return err
+	}
+	hook := s.hook(silent{s.m.c.Log.With("vm", s.rec.ID, "name", spec.Name)})
+	err = steps.Up(ctx, s, hook, steps.Step[*subject]{Name: "grow disk", Ensure: growDisk})
+	if err == nil {
+		return nil
+	}
+	// A change is made whole or not at all, but the disk is as large as it is.
+	if size := s.diskSize(); size > was.Disk {
+		was.Disk = size
+	}
+	return errors.Join(err, s.save(ctx, func(r *banger.Record) { r.Spec = was }))
 }
 
 // respec returns the spec that a change asks for.
@@ -53,7 +70,8 @@ func (m *Manager) respec(s *subject, c Change) (banger.Spec, error) {
 	return spec, errors.Join(errs...)
 }
 
-func (s *subject) grow(ctx context.Context, size int64) error {
+// growDisk makes the disk as large as it is recorded to be.
+func growDisk(ctx context.Context, s *subject) error {
 	st, err := s.strategy(ctx)
 	if err != nil {
 		return err
@@ -62,5 +80,26 @@ func (s *subject) grow(ctx context.Context, size int64) error {
 	if err != nil {
 		return err
 	}
-	return st.Grow(ctx, s.base(f), s.storageDisk(), size)
+	return st.Grow(ctx, s.base(f), s.storageDisk(), s.rec.Spec.Disk)
+}
+
+// finishGrowth grows a disk that an earlier daemon recorded to be larger and did
+// not come to. It costs a look at the file.
+func (s *subject) finishGrowth(ctx context.Context) error {
+	if size := s.diskSize(); size == 0 || size >= s.rec.Spec.Disk {
+		return nil
+	}
+	return growDisk(ctx, s)
+}
+
+// diskSize is the disk's virtual size, bytes; 0: it cannot be told.
+func (s *subject) diskSize() int64 {
+	for _, st := range s.m.c.Disks {
+		if z, ok := st.(storage.Sizer); ok {
+			if size, err := z.Size(s.storageDisk()); err == nil {
+				return size
+			}
+		}
+	}
+	return 0
 }

@@ -42,17 +42,19 @@ type world struct {
 	mu      sync.Mutex
 	lines   map[string]bool
 	procs   map[string]*process // by launch ID
+	sizes   map[banger.VMID]int64
 	mute    bool                // guests do not answer
 	early   bool                // VMMs end at once
 	deaf    bool                // guests are asked to shut down and do not
 	offline error               // networks cannot be had
+	broken  error               // records cannot be changed
 	stuck   chan struct{}       // if not nil: VMMs answer no new daemon until it is closed
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir := t.TempDir()
-	w := &world{t: t, lines: map[string]bool{}, procs: map[string]*process{}}
+	w := &world{t: t, lines: map[string]bool{}, procs: map[string]*process{}, sizes: map[banger.VMID]int64{}}
 	w.layout = layout.Layout{State: filepath.Join(dir, "s"), Run: filepath.Join(dir, "r")}
 	if err := w.layout.Prepare(); err != nil {
 		t.Fatal(err)
@@ -82,7 +84,7 @@ func (w *world) manager(hook func(banger.VMID, string, steps.Phase) error) *vm.M
 	dir := filepath.Dir(w.layout.State)
 	subnet := network.SubnetOf(netip.MustParsePrefix("10.9.0.0/20"))
 	m := vm.New(vm.Config{
-		Store: w.store, Images: images{w}, Backends: []vmm.Backend{backend{w}}, Disks: []storage.Strategy{disks{w}},
+		Store: records{w.store, w}, Images: images{w}, Backends: []vmm.Backend{backend{w}}, Disks: []storage.Strategy{disks{w}},
 		Nets: []network.Attacher{nets{w}}, Paths: w.layout, Guests: guests{w},
 		Limits:   vm.Limits{CPUs: 2, Memory: 1 << 30, Disk: 4 << 30, HostMemory: func() (int64, error) { return 8 << 30, nil }},
 		Timeouts: vm.Timeouts{Ready: 10 * time.Second, Stop: 10 * time.Second}, Subnet: func() network.Subnet { return subnet },
@@ -127,6 +129,19 @@ func (w *world) String() string {
 	return strings.Join(all, "\n")
 }
 
+// records is the store, unless records cannot be changed.
+type records struct {
+	*store.Store
+	w *world
+}
+
+func (r records) UpdateVM(ctx context.Context, id banger.VMID, change func(*banger.Record) error) (banger.Record, error) {
+	if r.w.broken != nil {
+		return banger.Record{}, r.w.broken
+	}
+	return r.Store.UpdateVM(ctx, id, change)
+}
+
 type images struct{ w *world }
 
 func (i images) Resolve(ctx context.Context, name, _ string, _ vm.Reporter) (banger.Image, error) {
@@ -149,8 +164,22 @@ func (disks) Format() banger.DiskFormat           { return banger.FormatQCOW2 }
 func (disks) Probe(context.Context, string) error { return nil }
 func (s disks) Create(_ context.Context, _ storage.Base, d storage.Disk) error {
 	s.w.set("disk " + string(d.VM))
+	return s.resize(d, d.Size)
+}
+
+func (s disks) resize(d storage.Disk, size int64) error {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.sizes[d.VM] = size
 	return nil
 }
+
+func (s disks) Size(d storage.Disk) (int64, error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	return s.w.sizes[d.VM], nil
+}
+
 func (s disks) Attach(_ context.Context, _ storage.Base, d storage.Disk) (string, error) {
 	s.w.set("attached " + string(d.VM))
 	return "/disk", nil
@@ -159,7 +188,9 @@ func (s disks) Detach(_ context.Context, d storage.Disk) error {
 	s.w.unset("attached " + string(d.VM))
 	return nil
 }
-func (s disks) Grow(context.Context, storage.Base, storage.Disk, int64) error { return nil }
+func (s disks) Grow(_ context.Context, _ storage.Base, d storage.Disk, size int64) error {
+	return s.resize(d, size)
+}
 func (s disks) Remove(_ context.Context, d storage.Disk) error {
 	s.w.unset("disk " + string(d.VM))
 	return nil

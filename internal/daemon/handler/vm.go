@@ -89,6 +89,11 @@ func waitVM(h *Handler, req api.WaitRequest) (task, error) {
 }
 
 func (h *Handler) setVM(ctx context.Context, req api.SetRequest) (banger.VM, error) {
+	done, err := h.Ops.Attach(api.VMSet, req.VM) // no daemon is replaced in the middle
+	if err != nil {
+		return banger.VM{}, err
+	}
+	defer done()
 	return h.VMs.Set(ctx, req.VM, vm.Change{
 		CPUs: pointer(req.CPUs), Memory: pointer(req.Memory), Disk: pointer(req.Disk), Network: pointer(req.Network),
 		Name: pointer(req.Name), Isolated: pointer(req.Isolated), Publish: pointer(req.Publish), Autostart: pointer(req.Autostart),

@@ -40,7 +40,10 @@ type Strategy struct {
 	run host.Runner
 }
 
-var _ storage.Strategy = (*Strategy)(nil)
+var (
+	_ storage.Strategy = (*Strategy)(nil)
+	_ storage.Sizer    = (*Strategy)(nil)
+)
 
 // New returns the strategy; run must know the tool qemu-img.
 func New(run host.Runner) *Strategy { return &Strategy{run: run} }
@@ -112,6 +115,15 @@ func (s *Strategy) Attach(ctx context.Context, base storage.Base, d storage.Disk
 
 // Detach has nothing to do: the VMM that had the file open is gone.
 func (s *Strategy) Detach(context.Context, storage.Disk) error { return nil }
+
+// Size implements storage.Sizer.
+func (s *Strategy) Size(d storage.Disk) (int64, error) {
+	h, err := readHeader(path(d))
+	if err != nil {
+		return 0, broken(d, err)
+	}
+	return h.size, nil
+}
 
 // Grow changes the virtual size; the guest program grows the file system.
 func (s *Strategy) Grow(ctx context.Context, _ storage.Base, d storage.Disk, bytes int64) error {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger"
+	"banger/internal/storage"
 )
 
 func testCreate(t *testing.T, b *bench) {
@@ -102,6 +103,11 @@ func testGrow(t *testing.T, b *bench) {
 	must(t, b.Strategy.Detach(t.Context(), b.disk))
 	for range 2 { // idempotent
 		must(t, b.Strategy.Grow(t.Context(), b.base, b.disk, 2*diskSize))
+	}
+	if z, ok := b.Strategy.(storage.Sizer); ok {
+		if n, err := z.Size(b.disk); err != nil || n != 2*diskSize {
+			t.Errorf("said to have %d bytes, want %d: %v", n, 2*diskSize, err)
+		}
 	}
 	path = b.attached(t)
 	if n := b.Size(t, path); n != 2*diskSize {

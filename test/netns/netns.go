@@ -1,0 +1,83 @@
+// Package netns gives tests network namespaces of their own: nothing that a
+// test does in one reaches the host's network, and the kernel removes it with
+// the thread that entered it.
+package netns
+
+import (
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Enter moves the test into a new network namespace that has a loopback link
+// and nothing else, with a mount namespace in which /run is empty. It locks the
+// test's goroutine to its thread, which ends with the test; goroutines that the
+// test starts are outside, processes that it starts are inside. A test without
+// root is skipped.
+func Enter(t *testing.T) {
+	t.Helper()
+	needRoot(t)
+	runtime.LockOSThread()
+	if err := enter(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: network namespaces with taps need root; run as root to test this")
+	}
+}
+
+func enter() error {
+	// The thread shares its root and working directory with all others until now.
+	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return os.NewSyscallError("mount", err)
+	}
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+		return os.NewSyscallError("mount", err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
+}
+
+// A Thread is a thread in namespaces of its own, as Enter makes them.
+type Thread struct{ do chan func() }
+
+// New starts a Thread that ends with the test.
+func New(t *testing.T) *Thread {
+	t.Helper()
+	needRoot(t)
+	th := &Thread{do: make(chan func())}
+	entered, ended := make(chan error), make(chan struct{})
+	go func() {
+		defer close(ended)
+		runtime.LockOSThread() // and never unlocked: the thread ends with this
+		entered <- enter()
+		for f := range th.do {
+			f()
+		}
+	}()
+	t.Cleanup(func() { close(th.do); <-ended })
+	if err := <-entered; err != nil {
+		t.Fatal(err)
+	}
+	return th
+}
+
+// Do runs f in the thread's namespaces. It must not end the test.
+func (th *Thread) Do(f func()) {
+	done := make(chan struct{})
+	th.do <- func() { defer close(done); f() }
+	<-done
+}

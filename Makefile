@@ -7,7 +7,7 @@ export CGO_ENABLED := 0
 RUN_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap uidmap e2fsprogs openssh-client ca-certificates
 TEST_PACKAGES := $(RUN_PACKAGES) shellcheck rsync busybox-static gcc libc6-dev
 
-build: ## bin/banger, bin/bangerd, bin/banger-guest
+build: ## bin/banger, bin/bangerd, bin/banger-root, bin/banger-guest
 	@scripts/build
 
 demo: ## boot a VM, look around in it, delete it

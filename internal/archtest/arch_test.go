@@ -25,6 +25,7 @@ var may = map[string]string{
 	".":                            "",
 	"cmd/banger":                   "internal/cli",
 	"cmd/bangerd":                  "internal/daemon",
+	"cmd/banger-root":              "internal/privileged/server",
 	"cmd/banger-guest":             "internal/guestapi internal/inguest/boot internal/inguest/sshd",
 	"internal/archtest":            "",
 	"internal/version":             "",
@@ -48,6 +49,7 @@ var may = map[string]string{
 	"internal/network/link":        ". internal/network internal/network/addr internal/fault",
 	"internal/fault":               "",
 	"internal/privileged":          ". internal/network",
+	"internal/privileged/server":   ". internal/fault internal/network internal/network/link internal/privileged",
 	"internal/privileged/client":   ". internal/network internal/privileged",
 	"internal/vmm":                 ".",
 	"internal/vmm/qemu":            ". internal/vmm internal/host internal/guestapi",
@@ -81,13 +83,14 @@ var may = map[string]string{
 
 // mayStart are the only packages that may start a host process, and why.
 var mayStart = map[string]string{
-	"test/sandbox":          "tests: a daemon of its own",
-	"test/bench":            "measures banger's programs",
-	"internal/host":         "the approved shell-out layer",
-	"internal/cli/launch":   "starts bangerd on demand",
-	"internal/cli/sshexec":  "becomes ssh(1), starts $EDITOR",
-	"internal/inguest/boot": "inside the VM: becomes the image's init",
-	"internal/inguest/sshd": "inside the VM: runs what the user asked for",
+	"test/sandbox":               "tests: a daemon of its own",
+	"test/bench":                 "measures banger's programs",
+	"internal/host":              "the approved shell-out layer",
+	"internal/cli/launch":        "starts bangerd on demand",
+	"internal/privileged/server": "banger-root starts itself once more, to detach from sudo",
+	"internal/cli/sshexec":       "becomes ssh(1), starts $EDITOR",
+	"internal/inguest/boot":      "inside the VM: becomes the image's init",
+	"internal/inguest/sshd":      "inside the VM: runs what the user asked for",
 }
 
 // starters are the imports and calls that start a process.

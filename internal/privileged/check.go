@@ -11,12 +11,8 @@ import (
 // MaxTaps bounds the taps of one installation.
 const MaxTaps = 1024
 
-// Subnets of guests are private (RFC 1918) or shared (RFC 6598), never anybody
-// else's.
-var private = []netip.Prefix{
-	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"),
-	netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("100.64.0.0/10"),
-}
+// shared is what RFC 6598 adds to the private addresses of RFC 1918.
+var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 const (
 	shortest = 16 // of a subnet's prefix
@@ -43,7 +39,7 @@ func (r Request) Check() error {
 
 // CheckConfig reports what is wrong with c, as Invalid.
 func CheckConfig(c network.Config) error {
-	if !validTag(c.Tag) {
+	if !banger.VMID(c.Tag + c.Tag).Valid() { // half as long as an ID, and of the same digits
 		return invalid("tag %q is not 4 lower-case hex digits", cut(c.Tag))
 	}
 	if err := CheckSubnet(c.Subnet); err != nil {
@@ -78,12 +74,10 @@ func CheckSubnet(p netip.Prefix) error {
 	case p.Bits() < shortest || p.Bits() > longest:
 		return invalid("subnet %s is not between /%d and /%d", p, shortest, longest).WithRemedy(remedy)
 	}
-	for _, in := range private {
-		if in.Bits() <= p.Bits() && in.Contains(p.Addr()) {
-			return nil
-		}
+	if !p.Addr().IsPrivate() && !shared.Contains(p.Addr()) { // all three are shorter than any subnet
+		return invalid("subnet %s is not private", p).WithRemedy(remedy)
 	}
-	return invalid("subnet %s is not private", p).WithRemedy(remedy)
+	return nil
 }
 
 // usable leaves out the network's own address, its broadcast, and the two that
@@ -96,15 +90,6 @@ func usable(p netip.Prefix, a netip.Addr) bool {
 	last := ^uint32(0) >> p.Bits()
 	host := binary.BigEndian.Uint32(b[:]) & last
 	return host != 0 && host != last && a != s.Gateway && a != s.Resolver
-}
-
-func validTag(s string) bool {
-	for _, c := range s {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return len(s) == 4
 }
 
 // cut bounds what of a foreign string goes into an error and a log.

@@ -26,44 +26,30 @@ func SocketDir(run string, uid uint32) string {
 func SocketPath(run string, uid uint32) string { return filepath.Join(SocketDir(run, uid), "socket") }
 
 // RootOwned returns nil if path and every directory above it belong to root and
-// can be changed by root alone, so that nobody else decides what lies there. A
-// directory that is shared but sticky, as /tmp, counts as anybody's. Symbolic
-// links are refused. The error wraps fs.ErrNotExist if path is not there, and
-// is HostUnready with a remedy otherwise.
+// can be changed by root alone, so that nobody else decides what lies there: a
+// directory that is shared but sticky, as /tmp, counts as anybody's, and so does
+// a symbolic link. path is absolute and clean. The error wraps fs.ErrNotExist if
+// it is not there, and is HostUnready with a remedy otherwise.
 func RootOwned(path string) error {
-	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return banger.Errorf(banger.Invalid, "%q is no clean absolute path", path)
-	}
-	for p := path; ; p = filepath.Dir(p) {
-		if err := rootOwned(p); err != nil {
-			return err
-		}
-		if p == "/" {
-			return nil
-		}
-	}
-}
-
-func rootOwned(p string) error {
 	var st unix.Stat_t
-	if err := unix.Lstat(p, &st); err != nil {
-		err = &os.PathError{Op: "lstat", Path: p, Err: err}
-		if errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return banger.Errorf(banger.HostUnready, "%w", err).WithRemedy("ls -ld %s", p)
-	}
-	why := ""
+	err := unix.Lstat(path, &st)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &os.PathError{Op: "lstat", Path: path, Err: err}
+	case err != nil:
+	case !filepath.IsAbs(path) || filepath.Clean(path) != path:
+		err = errors.New("no clean absolute path")
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-		why = "is a symbolic link"
+		err = errors.New("a symbolic link")
 	case st.Uid != 0:
-		why = fmt.Sprintf("belongs to uid %d, not to root", st.Uid)
-	case st.Mode&0o022 != 0 && st.Mode&unix.S_IFMT != unix.S_IFSOCK:
-		why = fmt.Sprintf("can be written by others than root (mode %#o)", st.Mode&0o7777)
-	default:
+		err = fmt.Errorf("it belongs to uid %d, not to root", st.Uid)
+	case st.Mode&0o022 != 0:
+		err = fmt.Errorf("others than root can write it (mode %#o)", st.Mode&0o7777)
+	case path == "/":
 		return nil
+	default:
+		return RootOwned(filepath.Dir(path))
 	}
-	return banger.Errorf(banger.HostUnready, "%s %s: not used as root", p, why).
-		WithRemedy("sudo chown root:root %s && sudo chmod go-w %s", p, p)
+	return banger.Errorf(banger.HostUnready, "%s is not used as root: %w", path, err).
+		WithRemedy("see who may change it: ls -ld %s; then: sudo chown root:root %s && sudo chmod go-w %s", path, path, path)
 }

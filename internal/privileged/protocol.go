@@ -48,13 +48,13 @@ type Response struct {
 	Error    *banger.Error `json:"error,omitempty"` // nil: done
 }
 
-// Files is the exact number of descriptors beside a request of op.
-func (op Op) Files() int { return 0 }
+// files is the exact number of descriptors beside a request.
+const files = 0
 
-// ParseRequest decodes and checks one request; an error is Invalid. Nothing
-// beside the fields that are known is accepted, and nothing after them.
-func ParseRequest(b []byte) (Request, error) {
-	var r Request
+// ParseRequest decodes and checks one request, with which n descriptors came; an
+// error is Invalid. Nothing beside the fields that are known is accepted, and
+// nothing after them.
+func ParseRequest(b []byte, n int) (r Request, err error) {
 	// The number first: a request of another protocol is told so, whatever
 	// fields it has.
 	var p struct {
@@ -67,8 +67,20 @@ func ParseRequest(b []byte) (Request, error) {
 		return r, invalid("protocol %d is not spoken here, %d is", p.Protocol, Protocol).
 			WithRemedy("end this banger-root, and start the one that belongs to your banger")
 	}
-	if err := strict(b, &r); err != nil {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err = d.Decode(&r); err == nil {
+		if _, err = d.Token(); errors.Is(err, io.EOF) {
+			err = nil
+		} else {
+			err = errors.New("something follows it")
+		}
+	}
+	if err != nil {
 		return Request{}, invalid("not a request of protocol %d: %v", Protocol, err)
+	}
+	if n != files {
+		return Request{}, invalid("%d descriptors came with %s, which has %d", n, cut(string(r.Op)), files)
 	}
 	return r, r.Check()
 }
@@ -81,18 +93,6 @@ func ParseResponse(b []byte) (Response, error) {
 		return r, banger.Errorf(banger.Internal, "banger-root's answer: %w", err)
 	}
 	return r, nil
-}
-
-func strict(b []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows it")
-	}
-	return nil
 }
 
 func invalid(format string, a ...any) *banger.Error {

@@ -13,7 +13,8 @@ import (
 )
 
 // Enter moves the test into a new network namespace that has a loopback link
-// and nothing else, with a mount namespace in which /run is empty. It locks the
+// and nothing else, with a mount namespace in which /run and
+// /var/log are empty. It locks the
 // test's goroutine to its thread, which ends with the test; goroutines that the
 // test starts are outside, processes that it starts are inside. A test without
 // root is skipped.
@@ -41,8 +42,10 @@ func enter() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return os.NewSyscallError("mount", err)
 	}
-	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
-		return os.NewSyscallError("mount", err)
+	for _, dir := range []string{"/run", "/var/log"} {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+			return os.NewSyscallError("mount", err)
+		}
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {

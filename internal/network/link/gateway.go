@@ -2,7 +2,6 @@ package link
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 
@@ -14,85 +13,44 @@ import (
 
 // setGateway makes the link that holds the gateway's address. Nothing is ever
 // sent there: it is there to have the address, up and with a carrier.
-func (s *setter) setGateway() error {
-	name := addr.GatewayName(s.uid, s.tag)
-	if s.gateway == nil {
-		if other := s.names[name]; other != nil {
-			return taken(other)
-		}
-		if err := s.do("add gateway link", func() error { return s.addGateway(name) }); err != nil {
-			return err
-		}
-		l, err := s.h.LinkByName(name)
-		if err != nil {
-			return fmt.Errorf("find the gateway link: %w", err)
-		}
-		s.gateway = l
+func (s *setter) setGateway() {
+	name, want := addr.GatewayName(s.uid, s.tag), host(s.net.Gateway)
+	l := s.mine[s.gatewayAlias()]
+	if l == nil {
+		s.do(true, "add gateway link", func() (err error) { l, err = s.addGateway(name); return err })
 	}
-	a := s.gateway.Attrs()
-	if a.Alias != s.gatewayAlias() {
-		if err := s.do("name gateway link", func() error { return s.h.LinkSetAlias(s.gateway, s.gatewayAlias()) }); err != nil {
-			return err
-		}
+	if s.err != nil {
+		return
 	}
-	if err := s.setSysctls(a.Name, quiet); err != nil {
-		return err
+	s.do(l.Attrs().Alias == "", "name gateway link", func() error { return s.LinkSetAlias(l, s.gatewayAlias()) })
+	s.setSysctls(name, quiet)
+	found := false
+	for _, a := range list(s, "addresses", func() ([]netlink.Addr, error) { return s.AddrList(l, unix.AF_INET) }) {
+		same := a.IPNet.String() == want.String()
+		found = found || same
+		s.do(!same, "delete address", func() error { return s.AddrDel(l, &a) })
 	}
-	if err := s.setGatewayAddr(); err != nil {
-		return err
-	}
-	if a.Flags&net.FlagUp == 0 {
-		return s.do("set gateway link up", func() error { return s.h.LinkSetUp(s.gateway) })
-	}
-	return nil
+	s.do(!found, "add address", func() error { return s.AddrAdd(l, &netlink.Addr{IPNet: want}) })
+	s.do(l.Attrs().Flags&net.FlagUp == 0, "set gateway link up", func() error { return s.LinkSetUp(l) })
 }
 
 // addGateway takes the first kind that the kernel has. A bridge comes last: one
 // without ports loses its carrier, which systemd-resolved minds.
-func (s *setter) addGateway(name string) error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = name
-	mac, err := net.ParseMAC(addr.GatewayMAC(s.uid, s.tag))
-	if err != nil {
-		return err
+func (s *setter) addGateway(name string) (l netlink.Link, err error) {
+	a := netlink.NewLinkAttrs()
+	a.Name = name
+	if a.HardwareAddr, err = net.ParseMAC(addr.GatewayMAC(s.uid, s.tag)); err != nil {
+		return nil, err
 	}
-	attrs.HardwareAddr = mac
-	for _, l := range []netlink.Link{&netlink.Dummy{LinkAttrs: attrs}, &netlink.Ifb{LinkAttrs: attrs}, &netlink.Bridge{LinkAttrs: attrs}} {
-		if err = s.h.LinkAdd(l); !errors.Is(err, unix.EOPNOTSUPP) {
-			return err
+	if err := s.free(name); err != nil {
+		return nil, err
+	}
+	for _, l = range []netlink.Link{&netlink.Dummy{LinkAttrs: a}, &netlink.Ifb{LinkAttrs: a}, &netlink.Bridge{LinkAttrs: a}} {
+		if err = s.LinkAdd(l); !errors.Is(err, unix.EOPNOTSUPP) {
+			return l, err
 		}
 	}
-	return err
-}
-
-// setGatewayAddr leaves the link with the gateway's address and no other.
-func (s *setter) setGatewayAddr() error {
-	addrs, err := list(s, "addresses", func() ([]netlink.Addr, error) { return s.h.AddrList(s.gateway, unix.AF_INET) })
-	if err != nil {
-		return err
-	}
-	want := host(s.net.Gateway)
-	found := false
-	for _, a := range addrs {
-		if a.IPNet.String() == want.String() {
-			found = true
-			continue
-		}
-		if err := s.do("delete address", func() error { return s.h.AddrDel(s.gateway, &a) }); err != nil {
-			return err
-		}
-	}
-	if found {
-		return nil
-	}
-	return s.do("add address", func() error { return s.h.AddrAdd(s.gateway, &netlink.Addr{IPNet: want}) })
-}
-
-func (s *setter) removeGateway() error {
-	if s.gateway == nil {
-		return nil
-	}
-	return s.do("delete gateway link", func() error { return s.h.LinkDel(s.gateway) })
+	return nil, err
 }
 
 // host returns a/32.

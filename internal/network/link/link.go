@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -17,6 +18,7 @@ import (
 	"banger"
 	"banger/internal/fault"
 	"banger/internal/network"
+	"banger/internal/network/addr"
 )
 
 // A Router is one user's network.Router. It works in the network namespace of
@@ -65,87 +67,116 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}
 	defer h.Close()
-	s := &setter{owner: owner{r.uid, c.Tag}, h: h, net: network.SubnetOf(c.Subnet), resolvs: r.resolvs}
-	defer func() { changes = s.changes }()
-	links, err := list(s, "links", h.LinkList)
-	if err != nil {
-		return nil, err
+	s := &setter{Handle: h, uid: r.uid, tag: c.Tag, net: network.SubnetOf(c.Subnet)}
+	s.survey()
+	s.refuse(c, r.resolvs)
+	s.removeTaps(c)
+	if len(c.Taps) > 0 {
+		s.setRules(c)
+		s.setGateway()
+		s.setTaps(c)
+	} else {
+		s.do(s.mine[s.gatewayAlias()] != nil, "delete gateway link", func() error { return s.LinkDel(s.mine[s.gatewayAlias()]) })
+		s.removeRules()
 	}
-	s.survey = s.owner.survey(links)
-	if err := s.refuse(c); err != nil {
-		return nil, err
-	}
-	if err := s.removeTaps(c); err != nil {
-		return nil, err
-	}
-	if len(c.Taps) == 0 {
-		return nil, errors.Join(s.removeGateway(), s.removeRules())
-	}
-	if err := s.rules(c); err != nil {
-		return nil, err
-	}
-	if err := s.setGateway(); err != nil {
-		return nil, err
-	}
-	return nil, s.setTaps(c)
+	return s.changes, s.err
 }
 
-// A setter is one Apply under way.
+// A setter is one Apply under way. After an error it does nothing more. What it
+// makes belongs to a user, and of that user's installations to the one with
+// this tag, as says the alias of each link, which none but root can write.
 type setter struct {
-	owner
-	survey
-	h       *netlink.Handle
-	net     network.Subnet
-	resolvs []string
+	*netlink.Handle
+	uid uint32
+	tag string
+	net network.Subnet
+
+	names map[string]netlink.Link // all links of the host
+	mine  map[string]netlink.Link // by alias: those that belong to uid and tag
+	index map[int]bool            // of these
+
 	changes []string
+	err     error
 }
 
-// do makes one change, and is where a test makes it fail.
-func (s *setter) do(what string, f func() error) error {
+func (s *setter) alias() string        { return fmt.Sprintf("banger uid=%d tag=%s ", s.uid, s.tag) }
+func (s *setter) gatewayAlias() string { return s.alias() + "gateway" }
+func (s *setter) tapAlias(t network.Tap) string {
+	return fmt.Sprintf("%svm=%s address=%s", s.alias(), t.VM, t.Addr)
+}
+
+// do makes one change if it is needed, and is where a test makes it fail.
+func (s *setter) do(needed bool, what string, f func() error) {
+	if s.err != nil || !needed {
+		return
+	}
 	err := fault.At(what)
 	if err == nil {
 		err = f()
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		s.err = fmt.Errorf("%s: %w", what, err)
+		return
 	}
 	s.changes = append(s.changes, what)
-	return nil
 }
 
 // list reads what is there. A dump that the kernel changed meanwhile is read
 // again: it may lack what was there all the time.
-func list[T any](s *setter, what string, f func() ([]T, error)) (got []T, err error) {
-	if err := fault.At("list " + what); err != nil {
-		return nil, err
+func list[T any](s *setter, what string, f func() (T, error)) (got T) {
+	if s.err != nil {
+		return got
 	}
-	for range 10 {
-		if got, err = f(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
+	err := fault.At("list " + what)
+	if err == nil {
+		got, err = f()
+	}
+	for n := 0; n < 10 && errors.Is(err, netlink.ErrDumpInterrupted); n++ {
+		got, err = f()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", what, err)
+		s.err = fmt.Errorf("list %s: %w", what, err)
 	}
-	return got, nil
+	return got
 }
 
-// removeTaps removes the taps that c does not have, and those whose VM has
-// another address now.
-func (s *setter) removeTaps(c network.Config) error {
-	want := map[banger.VMID]string{}
+// survey finds what is there. A gateway's link without an alias was made by an
+// Apply that died too soon: nobody else has a reason for this name with this MAC.
+func (s *setter) survey() {
+	s.names, s.mine, s.index = map[string]netlink.Link{}, map[string]netlink.Link{}, map[int]bool{}
+	for _, l := range list(s, "links", s.LinkList) {
+		a := l.Attrs()
+		s.names[a.Name] = l
+		if a.Alias == "" && a.Name == addr.GatewayName(s.uid, s.tag) && a.HardwareAddr.String() == addr.GatewayMAC(s.uid, s.tag) {
+			s.mine[s.gatewayAlias()] = l
+		} else if strings.HasPrefix(a.Alias, s.alias()) {
+			s.mine[a.Alias] = l
+			s.index[a.Index] = true
+		}
+	}
+}
+
+// free reports a link of somebody else's where one of s's should be.
+func (s *setter) free(name string) error {
+	if s.names[name] == nil {
+		return nil
+	}
+	return banger.Errorf(banger.HostUnready, "a link %s is there, and is not banger's", name).
+		WithRemedy("see what it is, and delete it: ip -d link show %s", name)
+}
+
+// removeTaps removes the taps that c does not have: also those whose VM has
+// another address now, and those that are not what setTap makes.
+func (s *setter) removeTaps(c network.Config) {
+	keep := map[string]bool{s.gatewayAlias(): true}
 	for _, t := range c.Taps {
-		want[t.VM] = s.tapAlias(t.VM, t.Addr)
+		keep[s.tapAlias(t)] = s.usable(s.mine[s.tapAlias(t)], t)
 	}
-	for vm, l := range s.taps {
-		if l.Attrs().Alias == want[vm] {
-			continue
-		}
-		if err := s.do("delete tap of "+string(vm), func() error { return s.h.LinkDel(l) }); err != nil && !errors.Is(err, unix.ENODEV) {
-			return err
-		}
-		delete(s.taps, vm)
-		delete(s.names, l.Attrs().Name)
+	for alias, l := range s.mine {
+		s.do(!keep[alias], "delete tap", func() error {
+			delete(s.mine, alias)
+			delete(s.names, l.Attrs().Name)
+			return s.LinkDel(l)
+		})
 	}
-	return nil
 }

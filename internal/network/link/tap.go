@@ -2,7 +2,6 @@ package link
 
 import (
 	"errors"
-	"fmt"
 	"net"
 
 	"github.com/vishvananda/netlink"
@@ -16,135 +15,80 @@ import (
 const tunDevice = "/dev/net/tun"
 
 func openTun() (fd int, err error) {
-	fd, err = unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
+	if fd, err = unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 		return -1, banger.Errorf(banger.HostUnready, "open %s: %w", tunDevice, err).WithRemedy("sudo modprobe tun")
 	}
 	return fd, nil
 }
 
-func (s *setter) setTaps(c network.Config) error {
-	routes, err := list(s, "routes", func() ([]netlink.Route, error) { return s.h.RouteList(nil, unix.AF_INET) })
-	if err != nil {
-		return err
-	}
+// setTaps makes taps, or mends those that are there.
+func (s *setter) setTaps(c network.Config) {
 	to := map[string][]netlink.Route{}
-	for _, r := range routes {
+	for _, r := range list(s, "routes", func() ([]netlink.Route, error) { return s.RouteList(nil, unix.AF_INET) }) {
 		if r.Dst != nil {
 			to[r.Dst.String()] = append(to[r.Dst.String()], r)
 		}
 	}
 	for _, t := range c.Taps {
-		if err := s.setTap(t, to[host(t.Addr).String()]); err != nil {
-			return fmt.Errorf("VM %s: %w", t.VM, err)
+		l := s.mine[s.tapAlias(t)]
+		if l == nil && s.err == nil {
+			l = s.addTap(t)
 		}
+		if s.err != nil {
+			return
+		}
+		s.setSysctls(l.Attrs().Name, guarded)
+		s.do(l.Attrs().Flags&net.FlagUp == 0, "set tap up", func() error { return s.LinkSetUp(l) })
+		s.setRoute(l, t, to[host(t.Addr).String()])
 	}
-	return nil
 }
 
-// setTap makes a tap, or mends the one that is there. routes are those to its
-// address.
-func (s *setter) setTap(t network.Tap, routes []netlink.Route) error {
-	l := s.taps[t.VM]
-	if l != nil && !s.usable(l) {
-		if err := s.do("delete unusable tap", func() error { return s.h.LinkDel(l) }); err != nil {
-			return err
-		}
-		delete(s.names, l.Attrs().Name)
-		l = nil
-	}
-	if l == nil {
-		var err error
-		if l, err = s.addTap(t); err != nil {
-			return err
-		}
-	} else if err := s.setSysctls(l.Attrs().Name, guarded); err != nil {
-		return err
-	}
-	if l.Attrs().Flags&net.FlagUp == 0 {
-		if err := s.do("set tap up", func() error { return s.h.LinkSetUp(l) }); err != nil {
-			return err
-		}
-	}
-	return s.setRoute(l, t, routes)
-}
-
-// usable reports whether a tap that is o's by its alias is what addTap makes.
-// The kernel's word for its owner counts, not ours.
-func (s *setter) usable(l netlink.Link) bool {
+// usable reports whether a tap that is s's by its alias is what addTap makes.
+// Its owner is the kernel's word.
+func (s *setter) usable(l netlink.Link, want network.Tap) bool {
 	t, ok := l.(*netlink.Tuntap)
-	a := l.Attrs()
-	vm, _ := s.owns(a.Alias)
 	return ok && t.Mode == netlink.TUNTAP_MODE_TAP && t.Owner == s.uid && !t.NonPersist && t.Flags&netlink.TUNTAP_MULTI_QUEUE == 0 &&
-		a.Name == addr.TapName(s.uid, s.tag, vm) && a.HardwareAddr.String() == addr.TapMAC(s.uid, s.tag, vm)
+		t.Name == addr.TapName(s.uid, s.tag, want.VM) && t.HardwareAddr.String() == addr.TapMAC(s.uid, s.tag, want.VM)
 }
 
 // addTap makes a tap that outlives its maker as the last thing: until it has
 // owner, alias, address and sysctls, the kernel removes it with the descriptor.
-func (s *setter) addTap(t network.Tap) (netlink.Link, error) {
+func (s *setter) addTap(t network.Tap) (l netlink.Link) {
 	name := addr.TapName(s.uid, s.tag, t.VM)
-	if other := s.names[name]; other != nil {
-		return nil, taken(other)
-	}
 	mac, err := net.ParseMAC(addr.TapMAC(s.uid, s.tag, t.VM))
-	if err != nil {
-		return nil, err
+	fd, terr := openTun()
+	if terr == nil {
+		defer unix.Close(fd)
 	}
-	fd, err := openTun()
-	if err != nil {
-		return nil, err
+	if s.err = errors.Join(err, terr, s.free(name)); s.err != nil {
+		return nil
 	}
-	defer unix.Close(fd)
-	if err := s.do("add tap", func() error { return attach(fd, name) }); err != nil {
-		return nil, err
-	}
-	l, err := s.h.LinkByName(name)
-	if err != nil {
-		return nil, fmt.Errorf("find tap: %w", err)
-	}
-	for _, c := range []struct {
-		what string
-		f    func() error
-	}{
-		{"give tap its owner", func() error { return unix.IoctlSetInt(fd, unix.TUNSETOWNER, int(s.uid)) }},
-		{"name tap", func() error { return s.h.LinkSetAlias(l, s.tapAlias(t.VM, t.Addr)) }},
-		{"give tap its address", func() error { return s.h.LinkSetHardwareAddr(l, mac) }},
-		{"guard tap", func() error { return s.setSysctls(name, guarded) }},
-		{"keep tap", func() error { return unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1) }},
-	} {
-		if err := s.do(c.what, c.f); err != nil {
-			return nil, err
+	s.do(true, "add tap", func() (err error) {
+		r, err := unix.NewIfreq(name)
+		if err != nil {
+			return err
 		}
-	}
-	return l, nil
-}
-
-// attach makes the tap. Without packet information, as every VMM wants it; a
-// header for offloads is whoever opens it next's to ask for.
-func attach(fd int, name string) error {
-	r, err := unix.NewIfreq(name)
-	if err != nil {
-		return err
-	}
-	r.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_TUN_EXCL)
-	return unix.IoctlIfreq(fd, unix.TUNSETIFF, r)
+		r.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_TUN_EXCL)
+		return unix.IoctlIfreq(fd, unix.TUNSETIFF, r)
+	})
+	l = list(s, "tap", func() (netlink.Link, error) { return s.LinkByName(name) })
+	s.do(true, "give tap its owner", func() error { return unix.IoctlSetInt(fd, unix.TUNSETOWNER, int(s.uid)) })
+	s.do(true, "name tap", func() error { return s.LinkSetAlias(l, s.tapAlias(t)) })
+	s.do(true, "give tap its address", func() error { return s.LinkSetHardwareAddr(l, mac) })
+	s.setSysctls(name, guarded)
+	s.do(true, "keep tap", func() error { return unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1) })
+	return l
 }
 
 // setRoute leads the VM's address to its tap; packets of the host's own come
-// from the gateway's.
-func (s *setter) setRoute(l netlink.Link, t network.Tap, routes []netlink.Route) error {
-	gateway := net.IP(s.net.Gateway.AsSlice())
-	want := netlink.Route{LinkIndex: l.Attrs().Index, Dst: host(t.Addr), Scope: netlink.SCOPE_LINK, Src: gateway, Protocol: unix.RTPROT_STATIC}
-	for _, r := range routes {
-		if r.LinkIndex != want.LinkIndex {
-			continue
+// from the gateway's. there are the routes to that address.
+func (s *setter) setRoute(l netlink.Link, t network.Tap, there []netlink.Route) {
+	want := netlink.Route{LinkIndex: l.Attrs().Index, Dst: host(t.Addr), Scope: netlink.SCOPE_LINK, Src: s.net.Gateway.AsSlice(), Protocol: unix.RTPROT_STATIC}
+	for _, r := range there {
+		if r.LinkIndex == want.LinkIndex && r.Src.Equal(want.Src) && r.Scope == want.Scope && r.Gw == nil {
+			return
 		}
-		if r.Src.Equal(want.Src) && r.Scope == want.Scope && r.Gw == nil {
-			return nil
-		}
-		if err := s.do("delete route", func() error { return s.h.RouteDel(&r) }); err != nil && !errors.Is(err, unix.ESRCH) {
-			return err
-		}
+		s.do(r.LinkIndex == want.LinkIndex, "delete route", func() error { return s.RouteDel(&r) })
 	}
-	return s.do("add route", func() error { return s.h.RouteAdd(&want) })
+	s.do(true, "add route", func() error { return s.RouteAdd(&want) })
 }

@@ -4,8 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
-	"os"
+	"slices"
 	"sync"
 
 	"github.com/mdlayher/netlink"
@@ -20,32 +19,38 @@ type Watcher struct {
 	ended sync.WaitGroup
 }
 
+const nft = unix.NFNL_SUBSYS_NFTABLES << 8
+
+// losses are the messages that tell of one. The routes of a link that goes down
+// go without any: see lost.
+var losses = []netlink.HeaderType{
+	unix.RTM_DELLINK, unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_NEWNETCONF,
+	nft | unix.NFT_MSG_DELTABLE, nft | unix.NFT_MSG_DELCHAIN, nft | unix.NFT_MSG_DELRULE, nft | unix.NFT_MSG_DELSET, nft | unix.NFT_MSG_DELSETELEM,
+}
+
 // Watch calls lost whenever something may have been taken away from any network
 // of this namespace, whoever's it is: often for nothing, also for changes that a
 // Router makes itself, and from several goroutines. It looks at nothing.
-func Watch(lost func()) (*Watcher, error) {
-	w := &Watcher{}
-	for _, s := range []struct {
-		family int
-		groups []uint32
-		loss   func(netlink.Message) bool
-	}{
-		{unix.NETLINK_ROUTE, []uint32{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_NETCONF}, routeLost},
-		{unix.NETLINK_NETFILTER, []uint32{unix.NFNLGRP_NFTABLES}, ruleLost},
+func Watch(lost func()) (w *Watcher, err error) {
+	w = &Watcher{}
+	for family, groups := range map[int][]uint32{
+		unix.NETLINK_ROUTE:     {unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_NETCONF},
+		unix.NETLINK_NETFILTER: {unix.NFNLGRP_NFTABLES},
 	} {
-		c, err := netlink.Dial(s.family, nil)
-		if err != nil {
-			w.Close()
-			return nil, fmt.Errorf("open a netlink socket: %w", err)
+		c, err := netlink.Dial(family, nil)
+		if err == nil {
+			w.conns = append(w.conns, c)
+			w.ended.Go(func() { watch(c, lost) })
 		}
-		w.conns = append(w.conns, c)
-		for _, g := range s.groups {
-			if err := c.JoinGroup(g); err != nil {
-				w.Close()
-				return nil, fmt.Errorf("listen for changes of the network: %w", err)
+		for _, g := range groups {
+			if err == nil {
+				err = c.JoinGroup(g)
 			}
 		}
-		w.ended.Go(func() { watch(c, s.loss, lost) })
+		if err != nil {
+			w.Close()
+			return nil, fmt.Errorf("listen for changes of the network: %w", err)
+		}
 	}
 	return w, nil
 }
@@ -58,43 +63,21 @@ func (w *Watcher) Close() {
 	w.ended.Wait()
 }
 
-func watch(c *netlink.Conn, loss func(netlink.Message) bool, lost func()) {
+func watch(c *netlink.Conn, lost func()) {
 	for {
 		msgs, err := c.Receive()
-		switch {
-		case errors.Is(err, unix.ENOBUFS):
-			lost() // more than the socket holds: anything may be among it
-		case err != nil && (errors.Is(err, os.ErrClosed) || errors.Is(err, net.ErrClosed) || errors.Is(err, unix.EBADF)):
-			return
-		case err != nil:
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return // closed
+		}
+		// ENOBUFS: more than the socket holds, and anything may be among it.
+		if err != nil || slices.ContainsFunc(msgs, isLoss) {
 			lost()
-			return
-		}
-		for _, m := range msgs {
-			if loss(m) {
-				lost()
-				break
-			}
 		}
 	}
 }
 
-// routeLost: the routes of a link that goes down go without a message.
-func routeLost(m netlink.Message) bool {
-	switch m.Header.Type {
-	case unix.RTM_DELLINK, unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_NEWNETCONF:
-		return true
-	case unix.RTM_NEWLINK:
-		const flags = 8 // offset of ifi_flags
-		return len(m.Data) >= flags+4 && binary.NativeEndian.Uint32(m.Data[flags:])&unix.IFF_UP == 0
-	}
-	return false
-}
-
-func ruleLost(m netlink.Message) bool {
-	switch m.Header.Type & 0xff { // the subsystem is above
-	case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE, unix.NFT_MSG_DELSET, unix.NFT_MSG_DELSETELEM:
-		return true
-	}
-	return false
+func isLoss(m netlink.Message) bool {
+	const flags = 8 // offset of ifi_flags
+	down := m.Header.Type == unix.RTM_NEWLINK && len(m.Data) >= flags+4 && binary.NativeEndian.Uint32(m.Data[flags:])&unix.IFF_UP == 0
+	return down || slices.Contains(losses, m.Header.Type)
 }

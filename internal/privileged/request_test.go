@@ -1,0 +1,284 @@
+package privileged_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"banger"
+	"banger/internal/network"
+	"banger/internal/privileged"
+)
+
+const good = `{"protocol":1,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true}]}}`
+
+func TestGood(t *testing.T) {
+	r, err := privileged.ParseRequest([]byte(good), 0)
+	if err != nil || r.Network.Taps[0] != (network.Tap{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), Isolated: true}) {
+		t.Errorf("%+v %v", r, err)
+	}
+	for _, op := range []string{"network.probe", "kvm.allow", "kvm.revoke", "root.exit"} {
+		if _, err := privileged.ParseRequest([]byte(`{"protocol":1,"op":"`+op+`"}`), 0); err != nil {
+			t.Error(op, err)
+		}
+	}
+	for _, subnet := range []string{"10.0.0.0/16", "172.16.0.0/28", "172.31.255.240/28", "192.168.0.0/16", "100.64.0.0/16", "100.127.0.0/16"} {
+		if err := privileged.CheckSubnet(netip.MustParsePrefix(subnet)); err != nil {
+			t.Error(subnet, err)
+		}
+	}
+}
+
+// Each of these differs from the good one in one thing.
+func TestBad(t *testing.T) {
+	var many []string
+	for n := range privileged.MaxTaps + 1 {
+		many = append(many, fmt.Sprintf(`{"vm":"%08x","address":"10.77.%d.%d","isolated":false}`, n, 16+(n+9)>>8, (n+9)&255))
+	}
+	for name, edit := range map[string][2]string{
+		"not JSON":             {`{"protocol"`, `"protocol"`},
+		"another protocol":     {`"protocol":1`, `"protocol":2`},
+		"no protocol":          {`"protocol":1,`, ``},
+		"unknown operation":    {`network.set`, `network.get`},
+		"no operation":         {`"op":"network.set",`, ``},
+		"unknown field":        {`"op"`, `"uid":0,"op"`},
+		"unknown inner field":  {`"tag"`, `"name":"eth0","tag"`},
+		"unknown tap's field":  {`"vm"`, `"tap":"eth0","vm"`},
+		"something follows":    {`]}}`, `]}}{}`},
+		"a brace follows":      {`]}}`, `]}}}`},
+		"operation with extra": {`network.set`, `root.exit`},
+		"no network":           {`"network":{`, `"network":null,"x":{`},
+		"tag too short":        {`beef`, `bee`},
+		"tag too long":         {`beef`, `beeff`},
+		"tag in capitals":      {`beef`, `BEEF`},
+		"tag with a path":      {`beef`, `../x`},
+		"VM ID too short":      {`0a1b2c3d`, `0a1b2c3`},
+		"VM ID in capitals":    {`0a1b2c3d`, `0A1B2C3D`},
+		"VM ID with a path":    {`0a1b2c3d`, `../../ab`},
+		"public subnet":        {`10.77.16.0/20`, `8.8.16.0/20`},
+		"almost private":       {`10.77.16.0/20`, `172.32.0.0/16`},
+		"almost shared":        {`10.77.16.0/20`, `100.128.0.0/16`},
+		"loopback":             {`10.77.16.0/20`, `127.0.0.0/16`},
+		"subnet too large":     {`10.77.16.0/20`, `10.76.0.0/15`},
+		"subnet too small":     {`10.77.16.0/20`, `10.77.16.0/29`},
+		"subnet of an address": {`10.77.16.0/20`, `10.77.16.1/20`},
+		"IPv6 subnet":          {`10.77.16.0/20`, `fd00::/20`},
+		"IPv4 in IPv6":         {`10.77.16.0/20`, `::ffff:10.77.16.0/116`},
+		"no subnet":            {`10.77.16.0/20`, ``},
+		"address outside":      {`16.3`, `32.3`},
+		"the subnet's own":     {`16.3`, `16.0`},
+		"the gateway's":        {`16.3`, `16.1`},
+		"the resolver's":       {`16.3`, `16.2`},
+		"the broadcast":        {`16.3`, `31.255`},
+		"IPv6 address":         {`10.77.16.3`, `fe80::1`},
+		"IPv4 in IPv6 address": {`10.77.16.3`, `::ffff:10.77.16.3`},
+		"address with a zone":  {`10.77.16.3`, `fe80::1%eth0`},
+		"no address":           {`10.77.16.3`, ``},
+		"VM twice":             {`"taps":[`, `"taps":[{"vm":"0a1b2c3d","address":"10.77.16.9","isolated":true},`},
+		"address twice":        {`"taps":[`, `"taps":[{"vm":"0a1b2c3e","address":"10.77.16.3","isolated":true},`},
+		"too many taps":        {`{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true}`, strings.Join(many, ",")},
+	} {
+		msg := strings.Replace(good, edit[0], edit[1], 1)
+		if msg == good {
+			t.Fatalf("%s: nothing was edited", name)
+		}
+		_, err := privileged.ParseRequest([]byte(msg), 0)
+		if banger.CodeOf(err) != banger.Invalid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := privileged.ParseRequest([]byte(good), 1); banger.CodeOf(err) != banger.Invalid {
+		t.Errorf("with a descriptor: %v", err)
+	}
+	fits := strings.Replace(good, `{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true}`, strings.Join(many[1:], ","), 1)
+	if _, err := privileged.ParseRequest([]byte(fits), 0); err != nil || len(fits) > privileged.MaxMessage {
+		t.Errorf("as many taps as may be, %d bytes: %v", len(fits), err)
+	}
+}
+
+// Whatever is accepted is what a client could have sent, and within bounds.
+func FuzzParseRequest(f *testing.F) {
+	f.Add([]byte(good))
+	f.Add([]byte(`{"protocol":1,"op":"root.exit"}`))
+	f.Add([]byte(`{"Protocol":1,"OP":"network.set","network":{"tag":"0000","subnet":"100.64.0.0/28","taps":null}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := privileged.ParseRequest(b, 0)
+		if err != nil {
+			if banger.CodeOf(err) != banger.Invalid || len(err.Error()) > 1000+2*len(b) {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		again, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r2, err := privileged.ParseRequest(again, 0)
+		if err != nil || fmt.Sprint(r.Network) != fmt.Sprint(r2.Network) || r2.Op != r.Op {
+			t.Errorf("%s: %v", again, err)
+		}
+		if r.Network == nil {
+			return
+		}
+		for _, tap := range r.Network.Taps {
+			if !tap.VM.Valid() || !r.Network.Subnet.Contains(tap.Addr) || !tap.Addr.Is4() {
+				t.Errorf("accepted %+v in %s", tap, r.Network.Subnet)
+			}
+		}
+	})
+}
+
+func FuzzParseResponse(f *testing.F) {
+	f.Add([]byte(`{"protocol":1,"error":{"code":"invalid","message":"no","remedy":"x"}}`))
+	f.Fuzz(func(t *testing.T, b []byte) { _, _ = privileged.ParseResponse(b) })
+}
+
+// pair is two ends of a connection.
+func pair(t *testing.T) (a, b *net.UnixConn) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends []*net.UnixConn
+	for _, fd := range fds {
+		f := os.NewFile(uintptr(fd), "pair")
+		c, err := net.FileConn(f)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		ends = append(ends, c.(*net.UnixConn))
+	}
+	return ends[0], ends[1]
+}
+
+func open(t *testing.T) int {
+	ents, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(ents)
+}
+
+// A message comes whole, with its descriptors, or it is refused, and no
+// descriptor of a refused one stays open.
+func TestReceive(t *testing.T) {
+	a, b := pair(t)
+	_ = a.SetWriteBuffer(1 << 20)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	fds := func(n int) (all []int) {
+		for range n {
+			all = append(all, int(null.Fd()))
+		}
+		return all
+	}
+	for _, c := range []struct {
+		bytes, files int
+		refused      bool
+	}{
+		{1, 0, false}, {privileged.MaxMessage, 0, false}, {10, 1, false}, {10, 4, false},
+		{10, 5, true}, {10, 200, true}, {privileged.MaxMessage + 1, 0, true}, {privileged.MaxMessage + 1, 3, true},
+	} {
+		before := open(t)
+		var oob []byte
+		if c.files > 0 {
+			oob = unix.UnixRights(fds(c.files)...)
+		}
+		if _, _, err := a.WriteMsgUnix(make([]byte, c.bytes), oob, nil); err != nil {
+			t.Fatal(c.bytes, err)
+		}
+		msg, files, err := privileged.Receive(b)
+		if c.refused {
+			if banger.CodeOf(err) != banger.Invalid || files != nil || open(t) != before {
+				t.Errorf("%d bytes, %d descriptors: %v; %d descriptors are open, were %d", c.bytes, c.files, err, open(t), before)
+			}
+			continue
+		}
+		if err != nil || len(msg) != c.bytes || len(files) != c.files {
+			t.Errorf("%d bytes, %d descriptors: %d, %d, %v", c.bytes, c.files, len(msg), len(files), err)
+		}
+		for _, f := range files {
+			if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+				t.Errorf("a received descriptor survives exec: %x %v", flags, err)
+			}
+		}
+		privileged.CloseAll(files)
+	}
+	if err := privileged.Send(a, strings.Repeat("x", privileged.MaxMessage)); banger.CodeOf(err) != banger.Invalid {
+		t.Errorf("send too much: %v", err)
+	}
+	a.Close()
+	if _, _, err := privileged.Receive(b); !errors.Is(err, io.EOF) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+func TestRootOwned(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: only root can make what is root's")
+	}
+	if err := privileged.RootOwned("/proc"); err != nil {
+		t.Error(err)
+	}
+	if err := privileged.RootOwned("/nonexistent/x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	// Below /run, since /tmp is everybody's.
+	top, err := os.MkdirTemp("/run", "banger-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(top)
+	file := filepath.Join(top, "d", "f")
+	make := func(t *testing.T) {
+		os.RemoveAll(filepath.Dir(file))
+		for _, err := range []error{os.Mkdir(filepath.Dir(file), 0o755), os.WriteFile(file, nil, 0o644)} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, spoil := range map[string]func() error{
+		"":                         func() error { return nil },
+		"file of a user":           func() error { return os.Chown(file, 1000, 0) },
+		"file for a group":         func() error { return os.Chmod(file, 0o664) },
+		"file for all":             func() error { return os.Chmod(file, 0o646) },
+		"directory of a user":      func() error { return os.Chown(filepath.Dir(file), 1000, 0) },
+		"directory for all":        func() error { return os.Chmod(filepath.Dir(file), 0o777) },
+		"sticky directory for all": func() error { return os.Chmod(filepath.Dir(file), os.ModeSticky|0o777) },
+		"link": func() error {
+			return errors.Join(os.Rename(file, file+"2"), os.Symlink(file+"2", file))
+		},
+		"directory that is a link": func() error {
+			return errors.Join(os.Rename(filepath.Dir(file), top+"/e"), os.Symlink(top+"/e", filepath.Dir(file)))
+		},
+	} {
+		make(t)
+		if err := spoil(); err != nil {
+			t.Fatal(name, err)
+		}
+		err := privileged.RootOwned(file)
+		if e := banger.AsError(err); (name != "") != (e != nil) || e != nil && (e.Code != banger.HostUnready || e.Remedy == "") {
+			t.Errorf("%s: %v", name, err)
+		}
+		os.RemoveAll(top + "/e")
+	}
+	if err := privileged.RootOwned("relative"); err == nil {
+		t.Error("a relative path")
+	}
+}

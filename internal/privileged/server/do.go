@@ -1,0 +1,92 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"banger/internal/privileged"
+)
+
+// do does what a valid request asks for, and logs it.
+func (s *server) do(c *conn, r privileged.Request) (err error) {
+	s.doing.Lock()
+	defer s.doing.Unlock()
+	var changes []string
+	log := c.log.With("op", r.Op)
+	if r.Network != nil {
+		log = log.With("tag", r.Network.Tag, "subnet", r.Network.Subnet, "taps", len(r.Network.Taps))
+	}
+	begun := time.Now()
+	defer func() { log.Info("request", "took", time.Since(begun), "changed", len(changes), "err", err) }()
+	if err := allow(s.policy, s.uid, r); err != nil {
+		return err
+	}
+	switch r.Op {
+	case privileged.NetworkProbe:
+		err = s.router.Probe(context.Background())
+	case privileged.NetworkSet:
+		changes, err = s.set(c, r)
+	case privileged.KVMAllow:
+		err = allowKVM(s.kvm, s.uid)
+	case privileged.KVMRevoke:
+		err = revokeKVM(s.kvm, s.uid)
+	case privileged.RootExit: // once it is answered
+	}
+	return err
+}
+
+// set is not ended by who asked for it: half a network helps nobody.
+func (s *server) set(c *conn, r privileged.Request) ([]string, error) {
+	changes, err := s.router.Apply(*r.Network)
+	switch {
+	case err == nil && len(r.Network.Taps) > 0:
+		s.held[r.Network.Tag] = holding{c, *r.Network}
+	case err == nil || len(changes) > 0:
+		// Gone; or neither the old nor the new, and nobody wants the old back.
+		delete(s.held, r.Network.Tag)
+	}
+	return changes, err
+}
+
+func (s *server) holds(c *conn) bool {
+	s.doing.Lock()
+	defer s.doing.Unlock()
+	for _, h := range s.held {
+		if h.by == c {
+			return true
+		}
+	}
+	return false
+}
+
+// mend sets what is held again whenever something of it may be lost, until ctx
+// ends.
+func (s *server) mend(ctx context.Context, lost chan struct{}) {
+	for ctx.Err() == nil {
+		select {
+		case <-lost:
+		case <-ctx.Done():
+		}
+		select { // what comes with it is done with it
+		case <-time.After(quietTime):
+		case <-ctx.Done():
+		}
+		if s.again() != nil {
+			time.AfterFunc(retryAfter, func() { poke(lost) })
+		}
+	}
+}
+
+func (s *server) again() (all error) {
+	s.doing.Lock()
+	defer s.doing.Unlock()
+	for tag, h := range s.held {
+		changes, err := s.router.Apply(h.net)
+		if err != nil || len(changes) > 0 {
+			h.by.log.Warn("set again what was lost", "tag", tag, "changed", changes, "err", err)
+		}
+		all = errors.Join(all, err)
+	}
+	return all
+}

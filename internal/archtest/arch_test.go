@@ -70,7 +70,6 @@ var may = map[string]string{
 	"test/report":                  "",
 	"test/bench":                   "internal/api internal/api/client test/sandbox",
 	"test/netns":                   "",
-	"test/bench":                   "internal/api/client test/sandbox",
 	"internal/cli/streams":         "",
 	"internal/cli/launch":          ". internal/api internal/api/client internal/layout internal/version internal/cli/streams",
 	"internal/cli/sshexec":         ". internal/cli/streams",

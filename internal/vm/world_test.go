@@ -43,12 +43,12 @@ type world struct {
 	lines   map[string]bool
 	procs   map[string]*process // by launch ID
 	sizes   map[banger.VMID]int64
-	mute    bool                // guests do not answer
-	early   bool                // VMMs end at once
-	deaf    bool                // guests are asked to shut down and do not
-	offline error               // networks cannot be had
-	broken  error               // records cannot be changed
-	stuck   chan struct{}       // if not nil: VMMs answer no new daemon until it is closed
+	mute    bool          // guests do not answer
+	early   bool          // VMMs end at once
+	deaf    bool          // guests are asked to shut down and do not
+	offline error         // networks cannot be had
+	broken  error         // records cannot be changed
+	stuck   chan struct{} // if not nil: VMMs answer no new daemon until it is closed
 }
 
 func newWorld(t *testing.T) *world {

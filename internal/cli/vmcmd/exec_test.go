@@ -54,8 +54,8 @@ func TestExecRequest(t *testing.T) {
 			VM: "web", Argv: []string{"ls"}, Env: []string{"A=1", "B=bee", "C="}, Dir: "/srv", User: "joe",
 		},
 		"exec web -e A=\xff -w /d\xe9 -- caf\xe9": {VM: "web", Argv: []string{"caf\xe9"}, Env: []string{"A=\xff"}, Dir: "/d\xe9", Stdin: true},
-		"exec web -it -- ls": {VM: "web", Argv: []string{"ls"}, TTY: true, Term: "vt220", Stdin: true},
-		"vm exec web -- ls":  {VM: "web", Argv: []string{"ls"}, Stdin: true},
+		"exec web -it -- ls":                      {VM: "web", Argv: []string{"ls"}, TTY: true, Term: "vt220", Stdin: true},
+		"vm exec web -- ls":                       {VM: "web", Argv: []string{"ls"}, Stdin: true},
 	} {
 		s := newSession(t, map[string]any{api.VMShow: web})
 		env := map[string]string{"B": "bee", "TERM": "vt220"}

@@ -38,7 +38,9 @@ func argv(m vmm.Machine, socket, accel string, khz int) ([]string, error) {
 	} else {
 		a = append(a, "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max")
 		// A guest's kernel that cannot calibrate its TSC in time hangs for ever.
-		cmdline = append(cmdline, "tsc_early_khz="+strconv.Itoa(khz))
+		// The emulated TSCs of several CPUs are one clock, but on a busy host the
+		// kernel's test of that fails, and its next best clock loses seconds.
+		cmdline = append(cmdline, "tsc_early_khz="+strconv.Itoa(khz), "tsc=reliable")
 	}
 	for i, d := range m.Disks {
 		id := "disk" + strconv.Itoa(i)

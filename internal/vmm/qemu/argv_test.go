@@ -54,7 +54,7 @@ func TestArgv(t *testing.T) {
 -device virtio-net-device,netdev=net,mac=52:54:00:00:00:01
 -kernel /s/blobs/k
 -initrd /r/i
--append quiet panic=1 console=ttyS0 reboot=t tsc_early_khz=2400000
+-append quiet panic=1 console=ttyS0 reboot=t tsc_early_khz=2400000 tsc=reliable
 `
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -58,6 +58,7 @@ func prepare() (guestapi.Identity, error) {
 	complain("grow the root file system", r.grow())
 	complain("mount kernel modules", mountModules(guestapi.ModulesDevice, release))
 	complain("apply identity", applyIdentity(id, r.readOnly))
+	complain("keep /tmp", keepTmp())
 	if err := setUpNetwork(id); err != nil {
 		complain("set up network", err)
 	}

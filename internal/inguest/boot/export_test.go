@@ -6,6 +6,7 @@ var (
 	ApplyIdentity = applyIdentity
 	EndMachine    = endMachine
 	Halts         = halts
+	KeepTmp       = keepTmp
 	LoadModules   = loadModules
 	MountRoot     = mountRoot
 	NetworkdFile  = networkdFile

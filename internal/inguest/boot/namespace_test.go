@@ -23,9 +23,14 @@ const roleVar = "BANGER_BOOT_TEST"
 var roles = map[string]func(){
 	"apply":           func() { apply(false) },
 	"apply read-only": func() { apply(true) },
-	"small init":      func() { fmt.Fprintln(os.Stderr, boot.SmallInit("0011223344556677", nil)) },
-	"poweroff":        func() { boot.EndMachine("0011223344556677", boot.PowerOff) },
-	"reboot":          func() { boot.EndMachine("0011223344556677", boot.Reboot) },
+	"keep tmp": func() {
+		err := boot.KeepTmp()
+		var st unix.Statfs_t
+		fmt.Println(err, unix.Statfs("/tmp", &st), st.Type == unix.TMPFS_MAGIC)
+	},
+	"small init": func() { fmt.Fprintln(os.Stderr, boot.SmallInit("0011223344556677", nil)) },
+	"poweroff":   func() { boot.EndMachine("0011223344556677", boot.PowerOff) },
+	"reboot":     func() { boot.EndMachine("0011223344556677", boot.Reboot) },
 }
 
 func TestMain(m *testing.M) {

@@ -27,7 +27,10 @@ func newRun(e Env) *cobra.Command {
 		Short: "Create a VM and run a command or a shell in it",
 		Long: `Create a VM, start it, wait until it is ready and run a command in it, or a
 shell; the exit code is the command's. The VM stays, running, unless --rm says
-otherwise. Ctrl-C before the VM is ready takes back what was begun.`,
+otherwise. Ctrl-C before the VM is ready takes back what was begun.
+
+A VM is ready before its own init has started everything: what talks to systemd
+waits for that with banger vm wait VM --for booted.`,
 		Example: `  banger run
   banger run --name web --memory 4GiB
   banger run --rm -- uname -r`,
@@ -104,7 +107,10 @@ func runRun(ctx context.Context, e Env, o *runOptions, c interface {
 		return err
 	}
 	shell := len(o.argv) == 0 && e.wantTTY(o.command)
-	if !o.name.Optional.Set || shell {
+	switch {
+	case shell:
+		e.IO.Note("%s is ready; its services may still be starting (banger vm wait %[1]s --for booted)", vm.Name)
+	case !o.name.Optional.Set:
 		e.IO.Note("%s is ready", vm.Name)
 	}
 	err = e.session(ctx, c, string(vm.ID), o.argv, o.command)

@@ -116,7 +116,7 @@ func TestRunShell(t *testing.T) {
 	}
 	tty.Close()
 	screen, _ := io.ReadAll(host) // ends with EIO, as terminals do
-	want := "web is ready\r\n# web is still there: banger ssh web; banger rm --force web\r\n"
+	want := "web is ready; its services may still be starting (banger vm wait web --for booted)\r\n# web is still there: banger ssh web; banger rm --force web\r\n"
 	if string(screen) != want {
 		t.Errorf("on the screen: %q, want %q", screen, want)
 	}

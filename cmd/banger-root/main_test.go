@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -32,5 +33,33 @@ func TestDependencies(t *testing.T) {
 	want, err := os.ReadFile(golden)
 	if err != nil || got != string(want) {
 		t.Errorf("%v; banger-root is made of\n%s\nand not, as testdata says, of\n%s", err, got, want)
+	}
+}
+
+// What runs as root stays small enough to be read in an evening.
+func TestSmall(t *testing.T) {
+	const limit = 1500
+	lines := 0
+	for _, dir := range []string{".", "../../internal/privileged", "../../internal/privileged/server", "../../internal/network/link"} {
+		files, err := filepath.Glob(dir + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatal(dir, err)
+		}
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(string(b)) {
+				line = strings.TrimSpace(line)
+				if !strings.HasSuffix(f, "_test.go") && line != "" && !strings.HasPrefix(line, "//") {
+					lines++
+				}
+			}
+		}
+	}
+	t.Logf("%d lines of code", lines)
+	if lines > limit {
+		t.Errorf("%d lines of code, %d are allowed: what of it must run as root?", lines, limit)
 	}
 }

@@ -3,6 +3,7 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -11,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dir holds the two files that a test uses; root's own, like all below it.
+// Dir holds the files that a test uses; root's own, like all below it.
 const Dir = "/run/banger-root"
 
 var (
@@ -23,10 +24,15 @@ var (
 // At passes a point. Its name is appended to Dir/points. Dir/fault, if there is
 // one, holds "N fail" or "N kill": at the N-th point that is passed from then
 // on, from 1, At returns an error, or the process is killed as by SIGKILL. The
-// file is removed first, so that the next process lives.
+// file is removed first, so that the next process lives. While there is a
+// Dir/calm the point "set again" always fails, and counts for nothing: what
+// banger-root does of itself would come between, whenever it likes.
 func At(point string) error {
 	mu.Lock()
 	defer mu.Unlock()
+	if _, err := os.Lstat(Dir + "/calm"); err == nil && point == "set again" {
+		return errors.New("calm")
+	}
 	if f, err := os.OpenFile(Dir+"/points", os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o600); err == nil {
 		f.WriteString(point + "\n")
 		f.Close()

@@ -14,11 +14,6 @@ const MaxTaps = 1024
 // shared is what RFC 6598 adds to the private addresses of RFC 1918.
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
-const (
-	shortest = 16 // of a subnet's prefix
-	longest  = 28
-)
-
 // Check reports what is wrong with a request, as Invalid. What depends on the
 // host (its routes, its resolvers) is not looked at here.
 func (r Request) Check() error {
@@ -71,8 +66,8 @@ func CheckSubnet(p netip.Prefix) error {
 	switch {
 	case !p.IsValid() || !p.Addr().Is4() || p != p.Masked():
 		return invalid("subnet %s is no IPv4 network", p).WithRemedy(remedy)
-	case p.Bits() < shortest || p.Bits() > longest:
-		return invalid("subnet %s is not between /%d and /%d", p, shortest, longest).WithRemedy(remedy)
+	case p.Bits() < 16 || p.Bits() > 28:
+		return invalid("subnet %s is not between /16 and /28", p).WithRemedy(remedy)
 	}
 	if !p.Addr().IsPrivate() && !shared.Contains(p.Addr()) { // all three are shorter than any subnet
 		return invalid("subnet %s is not private", p).WithRemedy(remedy)

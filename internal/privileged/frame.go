@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 
@@ -37,7 +36,7 @@ func Send(c *net.UnixConn, v any) error {
 // Receive reads one message and the descriptors beside it, which are closed on
 // exec and the caller's to close. io.EOF when the peer has ended. A message that
 // is too long, or comes with anything but a few descriptors, is Invalid, and no
-// descriptor of it stays open.
+// descriptor of it stays open. An empty one is the end.
 func Receive(c *net.UnixConn) ([]byte, []*os.File, error) {
 	b := make([]byte, MaxMessage+1)
 	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
@@ -52,8 +51,6 @@ func Receive(c *net.UnixConn) ([]byte, []*os.File, error) {
 		err = invalid("more descriptors than any request has")
 	case n > MaxMessage || flags&unix.MSG_TRUNC != 0:
 		err = invalid("a message of more than %d bytes", MaxMessage)
-	case n == 0:
-		err = io.EOF // seqpacket cannot tell an empty message from the end
 	}
 	if err != nil {
 		CloseAll(files)

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -17,13 +16,11 @@ import (
 // of it is root's.
 const RunDir = "/run/banger-root"
 
-// SocketDir is the directory of uid's banger-root, in run (RunDir).
-func SocketDir(run string, uid uint32) string {
-	return filepath.Join(run, strconv.FormatUint(uint64(uid), 10))
-}
+// SocketDir is the directory of uid's banger-root.
+func SocketDir(uid uint32) string { return fmt.Sprintf("%s/%d", RunDir, uid) }
 
 // SocketPath is where uid's banger-root listens.
-func SocketPath(run string, uid uint32) string { return filepath.Join(SocketDir(run, uid), "socket") }
+func SocketPath(uid uint32) string { return SocketDir(uid) + "/socket" }
 
 // RootOwned returns nil if path and every directory above it belong to root and
 // can be changed by root alone, so that nobody else decides what lies there: a

@@ -110,15 +110,9 @@ func (s *setter) do(needed bool, what string, f func() error) {
 	if s.err != nil || !needed {
 		return
 	}
-	err := fault.At(what)
-	if err == nil {
-		err = f()
+	if s.err = fault.Do(what, f); s.err == nil {
+		s.changes = append(s.changes, what)
 	}
-	if err != nil {
-		s.err = fmt.Errorf("%s: %w", what, err)
-		return
-	}
-	s.changes = append(s.changes, what)
 }
 
 // list reads what is there. A dump that the kernel changed meanwhile is read
@@ -127,16 +121,14 @@ func list[T any](s *setter, what string, f func() (T, error)) (got T) {
 	if s.err != nil {
 		return got
 	}
-	err := fault.At("list " + what)
-	if err == nil {
-		got, err = f()
-	}
-	for n := 0; n < 10 && errors.Is(err, netlink.ErrDumpInterrupted); n++ {
-		got, err = f()
-	}
-	if err != nil {
-		s.err = fmt.Errorf("list %s: %w", what, err)
-	}
+	s.err = fault.Do("list "+what, func() (err error) {
+		for range 10 {
+			if got, err = f(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+				break
+			}
+		}
+		return err
+	})
 	return got
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -81,13 +82,9 @@ func (r *ruleset) chain(name string, hook *nftables.ChainHook, prio *nftables.Ch
 // setRules makes the table what it should be: all of it anew in one transaction,
 // or nothing. No packet sees it half done.
 func (s *setter) setRules(c network.Config) {
-	nft := list(s, "rules", func() (*nftables.Conn, error) { return nftables.New() })
-	want := s.ruleset(c)
-	same := list(s, "rules", func() (bool, error) {
-		got, err := read(nft, want.table)
-		return err == nil && got != nil && got.String() == want.String(), err
-	})
-	s.do(!same, "set rules", func() error {
+	nft := list(s, "nftables", func() (*nftables.Conn, error) { return nftables.New() })
+	want, got := s.ruleset(c), s.readRules(nft)
+	s.do(got.String() != want.String(), "set rules", func() error {
 		nft.AddTable(want.table) // or the deletion fails where there is none
 		nft.DelTable(want.table)
 		nft.AddTable(want.table)
@@ -113,53 +110,41 @@ func (s *setter) setRules(c network.Config) {
 
 // removeRules removes the table if there is one.
 func (s *setter) removeRules() {
-	nft := list(s, "rules", func() (*nftables.Conn, error) { return nftables.New() })
-	there := list(s, "rules", func() (bool, error) { t, err := find(nft, s.table()); return t != nil, err })
-	s.do(there, "delete rules", func() error { nft.DelTable(s.table()); return nft.Flush() })
+	nft := list(s, "nftables", func() (*nftables.Conn, error) { return nftables.New() })
+	s.do(s.readRules(nft).table != nil, "delete rules", func() error { nft.DelTable(s.table()); return nft.Flush() })
 }
 
-func find(nft *nftables.Conn, table *nftables.Table) (*nftables.Table, error) {
-	tables, err := nft.ListTablesOfFamily(table.Family)
-	if n := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == table.Name }); n >= 0 {
-		return tables[n], err
-	}
-	return nil, err
-}
-
-// read returns the table as it is, nil if there is none.
-func read(nft *nftables.Conn, table *nftables.Table) (*ruleset, error) {
-	t, err := find(nft, table)
-	if err != nil || t == nil {
-		return nil, err
-	}
-	r := &ruleset{table: t, elems: map[string][]nftables.SetElement{}, rules: map[string][]*nftables.Rule{}}
-	if r.sets, err = nft.GetSets(t); err != nil {
-		return nil, err
-	}
-	for _, s := range r.sets {
-		if r.elems[s.Name], err = nft.GetSetElements(s); err != nil {
-			return nil, err
+// readRules returns the table as it is, an empty ruleset if there is none.
+func (s *setter) readRules(nft *nftables.Conn) *ruleset {
+	r := &ruleset{elems: map[string][]nftables.SetElement{}, rules: map[string][]*nftables.Rule{}}
+	want := s.table()
+	for _, t := range list(s, "tables", func() ([]*nftables.Table, error) { return nft.ListTablesOfFamily(want.Family) }) {
+		if t.Name == want.Name {
+			r.table = t
 		}
 	}
-	all, err := nft.ListChainsOfTableFamily(t.Family)
-	if err != nil {
-		return nil, err
+	if r.table == nil {
+		return r
 	}
-	for _, c := range all {
-		if c.Table.Name != t.Name {
-			continue
-		}
-		r.chains = append(r.chains, c)
-		if r.rules[c.Name], err = nft.GetRules(t, c); err != nil {
-			return nil, err
+	r.sets = list(s, "sets", func() ([]*nftables.Set, error) { return nft.GetSets(r.table) })
+	for _, set := range r.sets {
+		r.elems[set.Name] = list(s, "elements", func() ([]nftables.SetElement, error) { return nft.GetSetElements(set) })
+	}
+	for _, c := range list(s, "chains", func() ([]*nftables.Chain, error) { return nft.ListChainsOfTableFamily(want.Family) }) {
+		if c.Table.Name == want.Name {
+			r.chains = append(r.chains, c)
+			r.rules[c.Name] = list(s, "rules", func() ([]*nftables.Rule, error) { return nft.GetRules(r.table, c) })
 		}
 	}
-	return r, nil
+	return r
 }
 
 // String is all that counts of a ruleset, in an order that is always the same.
 // Two with the same String do the same.
 func (r *ruleset) String() string {
+	if r.table == nil {
+		return ""
+	}
 	lines := []string{fmt.Sprintf("table %s flags %d", r.table.Name, r.table.Flags)}
 	for _, s := range r.sets {
 		lines = append(lines, fmt.Sprintf("set %s %s", s.Name, s.KeyType.Name))
@@ -168,20 +153,68 @@ func (r *ruleset) String() string {
 		}
 	}
 	for _, c := range r.chains {
-		b := strings.Builder{}
+		line := "chain " + c.Name
 		if c.Hooknum != nil && c.Priority != nil && c.Policy != nil {
-			fmt.Fprintf(&b, "chain %s %s %d %d %d", c.Name, c.Type, *c.Hooknum, *c.Priority, *c.Policy)
+			line += fmt.Sprint(c.Type, *c.Hooknum, *c.Priority, *c.Policy)
 		}
 		for _, rule := range r.rules[c.Name] {
-			b.WriteString(" rule")
+			line += " rule"
 			for _, e := range rule.Exprs {
-				// As the kernel would be told it.
-				data, err := expr.Marshal(byte(r.table.Family), e)
-				fmt.Fprintf(&b, " %x %v", data, err)
+				data, err := expr.Marshal(byte(r.table.Family), e) // as the kernel would be told it
+				line += fmt.Sprintf(" %x %v", data, err)
 			}
 		}
-		lines = append(lines, b.String())
+		lines = append(lines, line)
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
+
+// What rules are put together from. Register 1 and 2 are neighbours of 16 bytes
+// each: an interface's name and an address make one key of 20.
+
+var (
+	drop = []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+	pass = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
+
+	notIPv4 = []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
+	}
+	notLeased = []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+		&expr.Payload{DestRegister: 2, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}, // source
+		&expr.Lookup{SourceRegister: 1, SetName: setLeases, Invert: true},
+	}
+	// answers are packets of a connection that the host began, and errors about one.
+	answers = []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED),
+			Xor:  binaryutil.NativeEndian.PutUint32(0)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(0)},
+	}
+)
+
+func in(set string) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Lookup{SourceRegister: 1, SetName: set}}
+}
+
+func out(set string) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Lookup{SourceRegister: 1, SetName: set}}
+}
+
+// pingTo matches an echo request to an IPv4 address.
+func pingTo(address []byte) []expr.Any {
+	const echoRequest = 8
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}, // destination
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: address},
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{echoRequest}},
+	}
+}
+
+func join(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }

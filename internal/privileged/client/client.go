@@ -37,15 +37,11 @@ type Client struct {
 // with code NeedsRoot, if there is none; it is HostUnready if what lies where
 // the socket should is not root's, or not root answers there.
 func Dial(ctx context.Context, uid int) (*Client, error) {
-	return dial(ctx, privileged.RunDir, uint32(uid))
-}
-
-func dial(ctx context.Context, run string, uid uint32) (*Client, error) {
-	if err := privileged.RootOwned(privileged.SocketDir(run, uid)); err != nil {
+	if err := privileged.RootOwned(privileged.SocketDir(uint32(uid))); err != nil {
 		return nil, absentOr(err)
 	}
 	d := net.Dialer{}
-	c, err := d.DialContext(ctx, privileged.Network, privileged.SocketPath(run, uid))
+	c, err := d.DialContext(ctx, privileged.Network, privileged.SocketPath(uint32(uid)))
 	if err != nil {
 		return nil, absentOr(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"banger/internal/fault"
 	"banger/internal/privileged"
 )
 
@@ -79,6 +80,9 @@ func (s *server) mend(ctx context.Context, lost chan struct{}) {
 }
 
 func (s *server) again() (all error) {
+	if err := fault.At("set again"); err != nil {
+		return err
+	}
 	s.doing.Lock()
 	defer s.doing.Unlock()
 	for tag, h := range s.held {

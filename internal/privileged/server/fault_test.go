@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,7 +26,7 @@ func TestFaults(t *testing.T) {
 	netns.Enter(t)
 	isolated := tap(2)
 	isolated.Isolated = true
-	states := []network.Config{config(), config(tap(1), tap(2)), config(isolated, tap(3)), config()}
+	states := []network.Config{config(), config(tap(1)), config(isolated), config()}
 	begin := func() bangerd {
 		c := command(t, 0, "banger-root")
 		c.Path = program
@@ -33,6 +34,9 @@ func TestFaults(t *testing.T) {
 		b, hello := connect(t, user)
 		want(t, "connect", hello, "ok")
 		return b
+	}
+	if err := errors.Join(os.MkdirAll(privileged.RunDir, 0o711), os.WriteFile(privileged.RunDir+"/calm", nil, 0o600)); err != nil {
+		t.Fatal(err)
 	}
 	b := begin()
 	var worlds []string
@@ -56,11 +60,12 @@ func TestFaults(t *testing.T) {
 				}
 				cases++
 				name := fmt.Sprintf("%d to %d, %s at point %d", from, from+1, how, n)
+				if got == "ok" {
+					t.Errorf("%s: nobody was told", name)
+				}
 				safe(t, name)
-				// An "ok": it met the look that the events of a request lead to.
 				switch {
 				case how == "kill":
-					want(t, name, b.ask("done"), "ok")
 					b.close()
 					b = begin()
 				case strings.HasPrefix(got, "needs_root"): // it failed to answer

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -58,7 +57,7 @@ func run(stdout io.Writer) error {
 	if err := allow(policyFile, uid, privileged.Request{}); err != nil {
 		return err
 	}
-	lock, err := claim(privileged.RunDir, uid)
+	lock, err := claim(uid)
 	if err != nil {
 		return err
 	}
@@ -67,7 +66,7 @@ func run(stdout io.Writer) error {
 		return nil
 	}
 	defer lock.Close()
-	l, err := listen(privileged.RunDir, uid)
+	l, err := listen(uid)
 	if err != nil {
 		return err
 	}
@@ -85,7 +84,7 @@ func serve(uid uint32, l listener) error {
 	defer stop()
 	s := &server{uid: uid, router: link.New(uid, resolvs...), kvm: kvmDevice, policy: policyFile, log: newLog(logPath), idle: idleTime}
 	err := s.serve(ctx, l)
-	return errors.Join(err, os.Remove(privileged.SocketPath(privileged.RunDir, uid)))
+	return errors.Join(err, os.Remove(privileged.SocketPath(uid)))
 }
 
 // whose says which user this process is for: the one who ran sudo, or root if
@@ -101,14 +100,9 @@ func whose() (uint32, error) {
 		}
 		return uint32(n), nil
 	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", unix.Getppid()))
-	if err != nil {
-		return 0, fmt.Errorf("see who started this: %w", err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) == 5 && f[0] == "Uid:" && f[1] == "0" && f[2] == "0" {
-			return 0, nil
-		}
+	var parent unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/proc/%d", unix.Getppid()), &parent); err == nil && parent.Uid == 0 {
+		return 0, nil
 	}
 	return 0, banger.Errorf(banger.Invalid, "neither sudo nor root started this: whom is it for?").WithRemedy("sudo %s", os.Args[0])
 }

@@ -38,27 +38,23 @@ func allow(path string, uid uint32, r privileged.Request) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	var p policy
-	if err == nil {
-		p, err = readPolicy(path)
+	if err != nil {
+		return err
 	}
+	p, err := readPolicy(path)
 	if err != nil {
 		return err
 	}
 	lies := func(in netip.Prefix) bool {
-		return r.Network == nil || in.Bits() <= r.Network.Subnet.Bits() && in.Contains(r.Network.Subnet.Addr())
+		return in.Bits() <= r.Network.Subnet.Bits() && in.Contains(r.Network.Subnet.Addr())
 	}
-	refused := banger.Errorf(banger.HostUnready, "%s does not allow uid %d to do this (%s)", path, uid, op).
+	if (p.UIDs == nil || slices.Contains(p.UIDs, uid)) &&
+		(p.Operations == nil || op == "" || slices.Contains(p.Operations, op)) &&
+		(p.Subnets == nil || r.Network == nil || slices.ContainsFunc(p.Subnets, lies)) {
+		return nil
+	}
+	return banger.Errorf(banger.HostUnready, "%s does not allow uid %d to do this (%s)", path, uid, op).
 		WithRemedy("ask who looks after this machine")
-	switch {
-	case p.UIDs != nil && !slices.Contains(p.UIDs, uid):
-		return refused
-	case p.Operations != nil && op != "" && !slices.Contains(p.Operations, op):
-		return refused
-	case p.Subnets != nil && !slices.ContainsFunc(p.Subnets, lies):
-		return refused
-	}
-	return nil
 }
 
 func readPolicy(path string) (p policy, err error) {

@@ -73,7 +73,15 @@ func (s *server) serve(ctx context.Context, l listener) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { s.mend(ctx, lost) })
-	defer context.AfterFunc(ctx, func() { l.Close(); s.closeAll() })()
+	defer context.AfterFunc(ctx, func() {
+		l.Close()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.timer.Stop()
+		for c := range s.conns {
+			c.Close()
+		}
+	})()
 	s.log.Info("started", "uid", s.uid, "pid", os.Getpid(), "protocol", privileged.Protocol)
 	for {
 		c, err := l.AcceptUnix()
@@ -116,9 +124,7 @@ func (s *server) turn(c *conn) error {
 	if !s.holds(c) {
 		until = time.Now().Add(patience)
 	}
-	if err := c.SetReadDeadline(until); err != nil {
-		return err
-	}
+	_ = c.SetReadDeadline(until) // of a closed connection: Receive says so
 	b, files, broken := privileged.Receive(c.UnixConn)
 	defer privileged.CloseAll(files)
 	if broken != nil && banger.CodeOf(broken) != banger.Invalid {
@@ -136,10 +142,8 @@ func (s *server) turn(c *conn) error {
 	if err := fault.At("answer"); err != nil {
 		return err
 	}
-	if err := c.SetWriteDeadline(time.Now().Add(hurry)); err != nil {
-		return err
-	}
-	if err := privileged.Send(c.UnixConn, privileged.Response{Protocol: privileged.Protocol, Error: banger.AsError(err)}); err != nil {
+	answer := privileged.Response{Protocol: privileged.Protocol, Error: banger.AsError(err)}
+	if err := errors.Join(c.SetWriteDeadline(time.Now().Add(hurry)), privileged.Send(c.UnixConn, answer)); err != nil {
 		return err
 	}
 	if r.Op == privileged.RootExit && err == nil {
@@ -172,15 +176,6 @@ func (s *server) leave(c *conn) {
 	delete(s.conns, c)
 	if len(s.conns) == 0 {
 		s.timer.Reset(s.idle)
-	}
-}
-
-func (s *server) closeAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.timer.Stop()
-	for c := range s.conns {
-		c.Close()
 	}
 }
 

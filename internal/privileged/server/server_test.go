@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"banger"
@@ -28,7 +29,7 @@ const (
 	tag   = "beef"
 )
 
-var socket = privileged.SocketPath(privileged.RunDir, user)
+var socket = privileged.SocketPath(user)
 
 func tap(n int) network.Tap {
 	return network.Tap{VM: banger.VMID(fmt.Sprintf("%08x", n)), Addr: netip.AddrFrom4([4]byte{10, 77, 16, byte(9 + n)})}
@@ -184,7 +185,7 @@ func TestAnotherUser(t *testing.T) {
 	made := netns.World()
 	request := func(s string) string { return hex.EncodeToString([]byte(s)) }
 	set := request(`{"protocol":1,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[]}}`)
-	dir := privileged.SocketDir(privileged.RunDir, user)
+	dir := privileged.SocketDir(user)
 	name := addr.TapName(user, tag, tap(1).VM)
 	for _, try := range [][]string{
 		{"connect", socket, set, "0"},
@@ -253,11 +254,11 @@ func TestImitated(t *testing.T) {
 	}
 	_, hello := connect(t, user)
 	want(t, "another's socket", hello, "host process ")
-	if err := os.Chown(privileged.SocketDir(privileged.RunDir, user), user, 0); err != nil {
+	if err := os.Chown(privileged.SocketDir(user), user, 0); err != nil {
 		t.Fatal(err)
 	}
 	_, hello = connect(t, user)
-	want(t, "another's directory", hello, "host "+privileged.SocketDir(privileged.RunDir, user)+" is not used as root")
+	want(t, "another's directory", hello, "host "+privileged.SocketDir(user)+" is not used as root")
 	if err := os.Chmod(privileged.RunDir, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -315,8 +316,12 @@ func TestSetAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if out, err := exec.Command("ip", "link", "set", addr.TapName(user, tag, tap(1).VM), "down").CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED the rest: iproute2 is needed: %s", out)
+	l, err := netlink.LinkByName(addr.TapName(user, tag, tap(1).VM))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetDown(l); err != nil {
+		t.Fatal(err)
 	}
 	deadline := time.Now().Add(20 * time.Second)
 	for netns.World() != made {

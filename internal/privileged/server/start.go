@@ -18,19 +18,16 @@ type listener = *net.UnixListener
 // claim makes this the one banger-root of uid, for as long as the file is open
 // here or in the child that inherits it. A nil file means that another one
 // listens already. The lock is the directory's own: no user may open it.
-func claim(run string, uid uint32) (*os.File, error) {
-	dir := privileged.SocketDir(run, uid)
-	for _, d := range []struct {
-		path string
-		mode os.FileMode
-	}{{run, 0o755}, {dir, 0o711}} {
-		if err := os.Mkdir(d.path, d.mode); err != nil && !errors.Is(err, fs.ErrExist) {
+func claim(uid uint32) (*os.File, error) {
+	dir := privileged.SocketDir(uid)
+	for _, d := range []string{privileged.RunDir, dir} {
+		if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
-		if err := privileged.RootOwned(d.path); err != nil {
+		if err := privileged.RootOwned(d); err != nil {
 			return nil, err
 		}
-		if err := os.Chmod(d.path, d.mode); err != nil {
+		if err := os.Chmod(d, 0o711); err != nil { // to pass through, not to look into
 			return nil, err
 		}
 	}
@@ -44,7 +41,7 @@ func claim(run string, uid uint32) (*os.File, error) {
 		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
 			break
 		}
-		if c, derr := net.Dial(privileged.Network, privileged.SocketPath(run, uid)); derr == nil {
+		if c, derr := net.Dial(privileged.Network, privileged.SocketPath(uid)); derr == nil {
 			c.Close()
 			if n > 2 {
 				return nil, f.Close()
@@ -60,8 +57,8 @@ func claim(run string, uid uint32) (*os.File, error) {
 
 // listen makes the socket: root's until it is the user's, and nobody else's. It
 // lies in a directory that the user cannot change.
-func listen(run string, uid uint32) (listener, error) {
-	path := privileged.SocketPath(run, uid)
+func listen(uid uint32) (listener, error) {
+	path := privileged.SocketPath(uid)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove a stale socket: %w", err)
 	}
@@ -111,7 +108,7 @@ func detach(uid uint32, lock *os.File, l listener) (pid int, err error) {
 // by anybody else: sudo closes what it inherits, and nobody but root binds there.
 func inherited(uid uint32) listener {
 	sa, err := unix.Getsockname(listenFD)
-	if un, ok := sa.(*unix.SockaddrUnix); err != nil || !ok || un.Name != privileged.SocketPath(privileged.RunDir, uid) {
+	if un, ok := sa.(*unix.SockaddrUnix); err != nil || !ok || un.Name != privileged.SocketPath(uid) {
 		return nil
 	}
 	unix.CloseOnExec(lockFD)

@@ -111,9 +111,11 @@ type Handle struct {
 
 // An Endpoint is where a VM's one network card ends on the host.
 type Endpoint struct {
-	Tap  string         `json:"tap,omitempty"`  // routed: the tap's name
-	User *UserNet       `json:"user,omitempty"` // user: the VMM's own network stack
-	SSH  netip.AddrPort `json:"ssh"`            // where the guest program's SSH server is reached from the host
+	Tap    string         `json:"tap,omitempty"`    // routed: the tap's name
+	User   *UserNet       `json:"user,omitempty"`   // user: the VMM's own network stack
+	Socket string         `json:"socket,omitempty"` // user: unix stream socket of a process that is the network
+	Stack  string         `json:"stack,omitempty"`  // user: which one it is, for people
+	SSH    netip.AddrPort `json:"ssh"`              // where the guest program's SSH server is reached from the host
 
 	GatewayMAC string `json:"gateway_mac,omitempty"` // routed: the tap's Ethernet address, which the guest need not ask for
 }
@@ -123,6 +125,9 @@ type UserNet struct {
 	Subnet   netip.Prefix `json:"subnet"`
 	Gateway  netip.Addr   `json:"gateway"`
 	Resolver netip.Addr   `json:"resolver"` // answered by the VMM, forwarded to the host's resolver
+
+	Isolated bool      `json:"isolated,omitempty"` // the guest reaches nothing; published ports lead in nevertheless
+	Publish  []Publish `json:"publish,omitempty"`
 }
 
 // An Exit says how a VM's run ended, as far as it can be known: the exit
@@ -156,9 +161,10 @@ type VM struct {
 	Spec
 	ImageID string `json:"image_id"`
 	Lease
-	Accelerator string    `json:"accelerator,omitempty"` // of the running VMM: "kvm" or "tcg"
-	PID         int       `json:"pid,omitempty"`         // of the running VMM
-	Problem     *Problem  `json:"problem,omitempty"`     // error: why; running: what could not be mended
+	Accelerator string    `json:"accelerator,omitempty"`   // of the running VMM: "kvm" or "tcg"
+	PID         int       `json:"pid,omitempty"`           // of the running VMM
+	Stack       string    `json:"network_stack,omitempty"` // mode user, while it runs: "passt" or "qemu"
+	Problem     *Problem  `json:"problem,omitempty"`       // error: why; running: what is broken or could not be mended
 	LastExit    *Exit     `json:"last_exit,omitempty"`
 	CreatedAt   time.Time `json:"created_at"`
 	StartedAt   time.Time `json:"started_at,omitzero"`

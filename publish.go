@@ -44,6 +44,12 @@ func (p Publish) Valid() error {
 	return nil
 }
 
+// Overlaps reports whether p and q cannot both be had on one host.
+func (p Publish) Overlaps(q Publish) bool {
+	a, b := p.Host.Addr(), q.Host.Addr()
+	return p.Proto == q.Proto && p.Host.Port() == q.Host.Port() && (a == b || a.IsUnspecified() || b.IsUnspecified())
+}
+
 // ParsePublish reads [ADDR:]HOST:GUEST[/udp|/tcp]. Without ADDR it is the
 // host's loopback.
 func ParsePublish(s string) (Publish, error) {

@@ -54,3 +54,26 @@ func FuzzParsePublish(f *testing.F) {
 		}
 	})
 }
+
+func TestPublishOverlaps(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"8080:80", "8080:81", true},
+		{"8080:80", "127.0.0.1:8080:80", true},
+		{"8080:80", "0.0.0.0:8080:80", true},
+		{"8080:80", "10.0.0.1:8080:80", false},
+		{"8080:80", "8080:80/udp", false},
+		{"8080:80", "8081:80", false},
+	} {
+		a, err1 := banger.ParsePublish(c.a)
+		b, err2 := banger.ParsePublish(c.b)
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		if a.Overlaps(b) != c.want || b.Overlaps(a) != c.want {
+			t.Errorf("%s and %s: %v", a, b, a.Overlaps(b))
+		}
+	}
+}

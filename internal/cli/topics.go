@@ -36,6 +36,7 @@ code is 1.`,
   BANGER_SOCKET       where the daemon listens
   BANGER_RUNTIME_DIR  runtime bundle
   BANGER_BACKEND      what runs the VMs: qemu
+  BANGER_NETWORK_USER what network mode user is made of: auto, passt or qemu
   BANGER_LOG_LEVEL    of the daemon: debug, info, warn, error
   NO_COLOR            no colours, if it is not empty
 

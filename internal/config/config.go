@@ -25,6 +25,7 @@ type Config struct {
 	RuntimeDirs []string   // of runtime bundles: the environment's, then the file's; absolute
 	Backend     string     // "": the first that works
 	LogLevel    slog.Level // of the daemon
+	UserNetwork string     // what network mode user is made of: auto, passt or qemu
 	Defaults    Defaults
 }
 
@@ -37,6 +38,9 @@ type Defaults struct {
 	Network banger.NetworkMode
 }
 
+// userNetworks are what network mode user can be made of; the first is the default.
+var userNetworks = []string{"auto", "passt", "qemu"}
+
 // maxFile bounds the configuration file.
 const maxFile = 1 << 20
 
@@ -46,7 +50,10 @@ type file struct {
 	RuntimeDir *string `toml:"runtime_dir"`
 	Backend    *string `toml:"backend"`
 	LogLevel   *string `toml:"log_level"`
-	Defaults   struct {
+	Network    struct {
+		User *string `toml:"user"`
+	} `toml:"network"`
+	Defaults struct {
 		CPUs    *int    `toml:"cpus"`
 		Memory  *string `toml:"memory"`
 		Disk    *string `toml:"disk"`
@@ -57,7 +64,7 @@ type file struct {
 
 // builtin is what holds where nothing is set.
 func builtin() Config {
-	return Config{Defaults: Defaults{
+	return Config{UserNetwork: userNetworks[0], Defaults: Defaults{
 		CPUs:    min(2, runtime.NumCPU()),
 		Memory:  1 << 30,
 		Disk:    10 << 30,
@@ -114,6 +121,7 @@ func (c *Config) apply(path string, text []byte) error {
 	s.dir("runtime_dir", f.RuntimeDir, &c.RuntimeDirs)
 	s.word("backend", f.Backend, &c.Backend)
 	s.level("log_level", f.LogLevel, &c.LogLevel)
+	s.oneOf("network.user", f.Network.User, userNetworks, &c.UserNetwork)
 	s.count("defaults.cpus", f.Defaults.CPUs, &c.Defaults.CPUs)
 	s.size("defaults.memory", f.Defaults.Memory, &c.Defaults.Memory)
 	s.size("defaults.disk", f.Defaults.Disk, &c.Defaults.Disk)
@@ -137,6 +145,7 @@ func (c *Config) environment(env func(string) string) error {
 	c.RuntimeDirs = append(dirs, c.RuntimeDirs...)
 	s.word("BANGER_BACKEND", get("BANGER_BACKEND"), &c.Backend)
 	s.level("BANGER_LOG_LEVEL", get("BANGER_LOG_LEVEL"), &c.LogLevel)
+	s.oneOf("BANGER_NETWORK_USER", get("BANGER_NETWORK_USER"), userNetworks, &c.UserNetwork)
 	return s.err
 }
 
@@ -149,7 +158,7 @@ func unreadable(path string, err error) error {
 		e := strict.Errors[0]
 		row, _ := e.Position()
 		return banger.Errorf(banger.Invalid, "%s:%d: unknown key %q", path, row, strings.Join(e.Key(), ".")).
-			WithRemedy("known are runtime_dir, backend, log_level, and cpus, memory, disk, image, network under [defaults]")
+			WithRemedy("known are runtime_dir, backend, log_level, user under [network], and cpus, memory, disk, image, network under [defaults]")
 	case errors.As(err, &bad):
 		row, column := bad.Position()
 		return banger.Errorf(banger.Invalid, "%s:%d:%d: %w", path, row, column, err).WithRemedy("edit %s", path)

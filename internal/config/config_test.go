@@ -33,7 +33,7 @@ func load(t *testing.T, text string, vars map[string]string) (config.Config, err
 }
 
 func TestDefaults(t *testing.T) {
-	want := config.Config{File: ".", Defaults: config.Defaults{CPUs: min(2, runtime.NumCPU()), Memory: 1 << 30, Disk: 10 << 30, Network: "auto"}}
+	want := config.Config{File: ".", UserNetwork: "auto", Defaults: config.Defaults{CPUs: min(2, runtime.NumCPU()), Memory: 1 << 30, Disk: 10 << 30, Network: "auto"}}
 	if c, err := load(t, "-", nil); err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("no file: %+v, %v", c, err)
 	}
@@ -47,6 +47,8 @@ const whole = `
 runtime_dir = "/srv/bundle/"
 backend = "qemu"
 log_level = "debug"
+[network]
+user = "qemu"
 [defaults]
 cpus = 3
 memory = "2GiB"
@@ -59,14 +61,16 @@ network = "user"
 // bundles' directories both count, in that order.
 func TestOrder(t *testing.T) {
 	want := config.Config{
-		File: "config.toml", RuntimeDirs: []string{"/srv/bundle"}, Backend: "qemu", LogLevel: slog.LevelDebug,
+		File: "config.toml", RuntimeDirs: []string{"/srv/bundle"}, Backend: "qemu", LogLevel: slog.LevelDebug, UserNetwork: "qemu",
 		Defaults: config.Defaults{CPUs: 3, Memory: 2 << 30, Disk: 20 << 30, Image: "debian-12", Network: "user"},
 	}
 	if c, err := load(t, whole, nil); err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("file: %+v, %v", c, err)
 	}
-	want.RuntimeDirs, want.Backend, want.LogLevel = []string{"/env", "/srv/bundle"}, "other", slog.LevelError
-	c, err := load(t, whole, map[string]string{"BANGER_RUNTIME_DIR": "/env", "BANGER_BACKEND": "other", "BANGER_LOG_LEVEL": "ERROR"})
+	want.RuntimeDirs, want.Backend, want.LogLevel, want.UserNetwork = []string{"/env", "/srv/bundle"}, "other", slog.LevelError, "passt"
+	c, err := load(t, whole, map[string]string{
+		"BANGER_RUNTIME_DIR": "/env", "BANGER_BACKEND": "other", "BANGER_LOG_LEVEL": "ERROR", "BANGER_NETWORK_USER": "passt",
+	})
 	if err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("environment: %+v, %v", c, err)
 	}
@@ -82,6 +86,8 @@ func TestRefused(t *testing.T) {
 		"backend = \"\"":                        "backend: it is empty",
 		"runtime_dir = \"runtime\"":             "runtime_dir: \"runtime\" is not an absolute path",
 		"log_level = \"loud\"":                  "no log level \"loud\"",
+		"[network]\nuser = \"slirp\"":           "network.user: \"slirp\" is not one of auto, passt, qemu",
+		"[network]\nstack = \"qemu\"":           `config.toml:2: unknown key "network.stack"`,
 		"[defaults]\ncpus = 0":                  "defaults.cpus: it must be at least 1, not 0",
 		"[defaults]\ncpus = -1":                 "not -1",
 		"[defaults]\ncpus = \"two\"":            "config.toml:2:",
@@ -97,7 +103,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%.40q: %v (%+v), want %q", text, err, e, word)
 		}
 	}
-	for name, value := range map[string]string{"BANGER_RUNTIME_DIR": "x", "BANGER_LOG_LEVEL": "x", "BANGER_CONFIG": "/nowhere"} {
+	for name, value := range map[string]string{"BANGER_RUNTIME_DIR": "x", "BANGER_LOG_LEVEL": "x", "BANGER_NETWORK_USER": "x", "BANGER_CONFIG": "/nowhere"} {
 		_, err := load(t, "-", map[string]string{name: value})
 		if banger.CodeOf(err) != banger.Invalid || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s=%s: %v", name, value, err)

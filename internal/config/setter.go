@@ -49,6 +49,16 @@ func (s *setter) word(key string, v *string, to *string) {
 	}
 }
 
+func (s *setter) oneOf(key string, v *string, words []string, to *string) {
+	switch {
+	case v == nil:
+	case !slices.Contains(words, *v):
+		s.refuse(key, invalid("%q is not one of %s", *v, strings.Join(words, ", ")).WithRemedy("leave it out for %s", words[0]))
+	default:
+		*to = *v
+	}
+}
+
 func (s *setter) level(key string, v *string, to *slog.Level) {
 	if v == nil {
 		return

@@ -26,6 +26,7 @@ import (
 	"banger/internal/layout"
 	"banger/internal/network"
 	"banger/internal/network/routed"
+	"banger/internal/network/usernet"
 	"banger/internal/op"
 	"banger/internal/store"
 	"banger/internal/version"
@@ -74,6 +75,8 @@ type daemon struct {
 	vms      *vm.Manager
 	watcher  *host.Watcher
 	backends []vmm.Backend
+	usernet  *usernet.Attacher
+	owners   func(banger.Lease) *banger.Owner // of a VM with that lease; nil: our own user
 	images   *image.Catalog
 	bundles  bundles
 

@@ -13,7 +13,6 @@ import (
 	"banger/internal/bundle"
 	"banger/internal/doctor"
 	"banger/internal/host"
-	"banger/internal/network/usernet"
 	"banger/internal/storage/overlay"
 	"banger/internal/version"
 )
@@ -45,10 +44,7 @@ func (d *daemon) checks() []doctor.Check {
 			return doctor.FromError(err, "qemu-img is there")
 		}},
 		{Name: "runtime bundle", For: start, Probe: d.checkBundle},
-		{Name: "network user", For: start, Probe: func(context.Context) doctor.Result {
-			return doctor.Result{Status: doctor.Note, Message: usernet.Notes,
-				Remedy: "run only guests that you trust with them"}
-		}},
+		{Name: "network user", For: start, Needs: []string{"backend qemu"}, Probe: d.checkUsernet},
 		{Name: "network routed", Probe: d.checkRouted},
 		{Name: "subnet", For: start, Probe: d.checkSubnet},
 		{Name: "ssh", For: []string{"ssh"}, Probe: d.checkTool("ssh", "openssh-client")},

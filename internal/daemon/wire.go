@@ -17,7 +17,6 @@ import (
 	"banger/internal/image"
 	"banger/internal/network"
 	"banger/internal/network/addr"
-	"banger/internal/network/usernet"
 	"banger/internal/op"
 	"banger/internal/storage"
 	"banger/internal/storage/overlay"
@@ -68,6 +67,8 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	tools := host.New(os.Getenv("PATH"))
 	d.ops = op.New(d.log, time.Now)
 	d.routed = d.newRouted(exe)
+	d.owners = d.owner()
+	d.usernet = d.newUsernet(tools)
 	d.backends = []vmm.Backend{qemu.New(tools, d.watcher, os.Geteuid(), time.Now)}
 	d.bundles = bundles{
 		builder: bundle.Builder{
@@ -86,7 +87,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	c := d.config.Defaults
 	d.vms = vm.New(vm.Config{
 		Store: d.store, Images: images{d.images}, Backends: d.backends,
-		Disks: []storage.Strategy{overlay.New(tools)}, Nets: []network.Attacher{usernet.New(), d.routed},
+		Disks: []storage.Strategy{overlay.New(tools)}, Nets: []network.Attacher{d.usernet, d.routed},
 		Paths: d.layout, Guests: vm.NewSSH(signer, d.log),
 		IdentityFile: d.layout.Key(), AuthorizedKey: guest.AuthorizedKey(signer.PublicKey()),
 		Limits:   vm.Limits{CPUs: c.CPUs, Memory: c.Memory, Disk: c.Disk, HostMemory: hostMemory},
@@ -95,7 +96,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 		Lease: func(id banger.VMID, taken []banger.Lease) (banger.Lease, error) {
 			return addr.Lease(d.tag, d.net(), id, taken)
 		},
-		Owner: d.owner(),
+		Owner: d.owners,
 		Guest: filepath.Join(filepath.Dir(exe), guestName), Backend: d.config.Backend, Image: c.Image, Network: string(c.Network),
 		SerialMax: serialMax, CutLog: host.CutLog, Now: time.Now, Log: d.log,
 	})

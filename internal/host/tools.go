@@ -20,6 +20,7 @@ var tools = map[string]string{
 	"mmdebstrap":         "mmdebstrap",
 	"newuidmap":          "uidmap",
 	"newgidmap":          "uidmap",
+	"passt":              "passt",
 	"qemu-img":           "qemu-utils",
 	"qemu-system-x86_64": "qemu-system-x86",
 	"rm":                 "coreutils",

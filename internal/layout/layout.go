@@ -11,6 +11,7 @@
 //	  vms/ID/                 0700, of the user that the VMM runs as
 //	    disk.qcow2            root disk
 //	    qmp.sock              the VMM's control socket
+//	    net.sock, net.pid     of the process that is the VM's network, while it runs
 //	    serial.log, vmm.log   what the guest's console and the VMM said
 //	  failed/                 logs of starts that failed
 //	RUN/                      BANGER_RUN_DIR, else $XDG_RUNTIME_DIR/banger, /run/user/UID/banger,
@@ -59,6 +60,11 @@ func (l Layout) Blob(d banger.Digest) string { return filepath.Join(l.Blobs(), d
 // VMs holds a directory per VM; VMDir is one of them.
 func (l Layout) VMs() string                 { return filepath.Join(l.State, "vms") }
 func (l Layout) VMDir(id banger.VMID) string { return filepath.Join(l.VMs(), string(id)) }
+
+// NetSocket is where a VMM joins the process that is its VM's network, NetMark
+// that process's PID file.
+func (l Layout) NetSocket(id banger.VMID) string { return filepath.Join(l.VMDir(id), "net.sock") }
+func (l Layout) NetMark(id banger.VMID) string   { return filepath.Join(l.VMDir(id), "net.pid") }
 
 // Serial is what a VM's console said, VMMLog what its VMM said.
 func (l Layout) Serial(id banger.VMID) string { return filepath.Join(l.VMDir(id), "serial.log") }

@@ -24,13 +24,31 @@ type Attacher interface {
 	Detach(ctx context.Context, n NIC) error
 }
 
+// A Publisher is an Attacher that leads ports of the host to a VM.
+type Publisher interface {
+	// CheckPublish says what is wrong with these ports of a VM on this host,
+	// whoever else uses them now: a *banger.Error.
+	CheckPublish(ports []banger.Publish, isolated bool) error
+}
+
+// A Fragile attacher makes networks that can end by themselves while their VM
+// runs.
+type Fragile interface {
+	// Lost returns a channel that is closed when what Attach made for this VM
+	// has ended without Detach, and what to say then, a *banger.Error. nil:
+	// there is nothing to lose. The network also ends with its VMM: that is no loss.
+	Lost(banger.VMID) (gone <-chan struct{}, why func() error)
+}
+
 // A NIC is one VM's network card.
 type NIC struct {
-	VM   banger.VMID
-	MAC  string
-	Addr netip.Addr
-	Net  Subnet
+	VM    banger.VMID
+	MAC   string
+	Addr  netip.Addr
+	Net   Subnet
+	Owner *banger.Owner // whom the VMM runs as, and what is made for it; nil: the daemon's own user
 
+	Stream   bool // the VMM can be joined to a process by a unix stream socket
 	Isolated bool
 	Publish  []banger.Publish
 }

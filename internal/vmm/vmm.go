@@ -54,6 +54,7 @@ type Caps struct {
 	Accelerator string              // "kvm" or "tcg"
 	Why         string              // why this accelerator: one line for doctor and errors
 	Version     string              // of the VMM program
+	Stream      bool                // Endpoint.Socket can be used
 }
 
 // A Machine is all that a backend needs to boot one VM. Paths are absolute.

@@ -3,12 +3,22 @@ package usernet
 import (
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"banger"
 )
 
-// NewWith is New on a host where only free ports can be listened on.
+// NewWith is New without passt, on a host where only free ports can be listened on.
 func NewWith(free func(netip.AddrPort) bool, ports ...uint16) *Attacher {
-	return &Attacher{ports: ports, free: free, taken: map[uint16]banger.VMID{}}
+	a := New(Config{})
+	a.ports = ports
+	a.free = func(_ banger.Proto, at netip.AddrPort) error {
+		if free(at) {
+			return nil
+		}
+		return unix.EADDRINUSE
+	}
+	return a
 }
 
 // Candidates is what New chooses from on a host with this ephemeral range.

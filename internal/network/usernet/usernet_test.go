@@ -31,10 +31,10 @@ func attach(t *testing.T, a *usernet.Attacher, n network.NIC, prev *banger.Endpo
 
 // What Attach returns can be listened on, by the user and on loopback only.
 func TestAttach(t *testing.T) {
-	a := usernet.New()
+	a := usernet.New(usernet.Config{})
 	n := nic(1)
 	ep := attach(t, a, n, nil)
-	want := banger.Endpoint{SSH: ep.SSH, User: &banger.UserNet{
+	want := banger.Endpoint{SSH: ep.SSH, Stack: usernet.StackQEMU, User: &banger.UserNet{
 		Subnet: n.Net.Prefix, Gateway: netip.MustParseAddr("10.9.0.1"), Resolver: netip.MustParseAddr("10.9.0.2")}}
 	if !reflect.DeepEqual(ep, want) || ep.SSH.Addr() != netip.MustParseAddr("127.0.0.1") {
 		t.Errorf("endpoint %+v", ep)
@@ -51,10 +51,10 @@ func TestAttach(t *testing.T) {
 		t.Errorf("with prev %+v, not %+v", again, ep)
 	}
 	// a daemon that was started anew: the VMM listens
-	if again := attach(t, usernet.New(), n, &ep); !reflect.DeepEqual(again, ep) {
+	if again := attach(t, usernet.New(usernet.Config{}), n, &ep); !reflect.DeepEqual(again, ep) {
 		t.Errorf("after a restart %+v, not %+v", again, ep)
 	}
-	if other := attach(t, usernet.New(), n, nil); other.SSH == ep.SSH {
+	if other := attach(t, usernet.New(usernet.Config{}), n, nil); other.SSH == ep.SSH {
 		t.Errorf("%s is listened on and was given", ep.SSH)
 	}
 }

@@ -64,16 +64,33 @@ func netArgs(m vmm.Machine) ([]string, error) {
 	case ep.User != nil:
 		u := ep.User
 		n := fmt.Sprintf("user,id=net,ipv6=off,net=%s,host=%s,dns=%s", u.Subnet, u.Gateway, u.Resolver)
+		if u.Isolated {
+			n += ",restrict=on" // what hostfwd leads in still comes, and is answered
+		}
 		if ep.SSH.IsValid() {
 			n += fmt.Sprintf(",hostfwd=tcp:%s-%s:%d", ep.SSH, m.Addr, m.GuestPort)
 		}
+		for _, p := range u.Publish {
+			n += fmt.Sprintf(",hostfwd=%s:%s-%s:%d", p.Proto, p.Host, m.Addr, p.Guest)
+		}
 		return append([]string{"-netdev", n}, device...), nil
+	case ep.Socket != "":
+		return append([]string{"-netdev", "stream,id=net,server=off,addr.type=unix,addr.path=" + escape(ep.Socket)}, device...), nil
 	case ep.Tap != "":
 		return append([]string{"-netdev", "tap,id=net,fd=" + strconv.Itoa(tapFD)}, device...), nil
 	case ep == (banger.Endpoint{}):
 		return nil, nil
 	}
 	return nil, banger.Errorf(banger.Internal, "qemu cannot use this endpoint: %+v", m.Net)
+}
+
+// streams reports whether a QEMU of this version has -netdev stream: since 7.2.
+func streams(version string) bool {
+	var major, minor int
+	if n, err := fmt.Sscanf(version, "QEMU emulator version %d.%d", &major, &minor); n != 2 || err != nil {
+		return false
+	}
+	return major > 7 || major == 7 && minor >= 2
 }
 
 // escape doubles the commas of a value in QEMU's option syntax.

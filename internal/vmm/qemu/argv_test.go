@@ -75,10 +75,46 @@ func TestArgvVariants(t *testing.T) {
 	if got := lines(t, m, "tcg"); !strings.Contains(got, "-netdev tap,id=net,fd=3\n") || strings.Contains(got, "hostfwd") {
 		t.Errorf("with a tap:\n%s", got)
 	}
+	m.Net = banger.Endpoint{Socket: "/s/a,b/net.sock", SSH: netip.MustParseAddrPort("127.0.0.1:22022")}
+	if got := lines(t, m, "tcg"); !strings.Contains(got, "-netdev stream,id=net,server=off,addr.type=unix,addr.path=/s/a,,b/net.sock\n-device virtio-net-device,netdev=net,mac=52:54:00:00:00:01\n") || strings.Contains(got, "hostfwd") {
+		t.Errorf("with a socket:\n%s", got)
+	}
+	m = exampleMachine()
+	m.Net.User.Isolated = true
+	m.Net.User.Publish = []banger.Publish{
+		{Host: netip.MustParseAddrPort("127.0.0.1:8080"), Guest: 80, Proto: banger.TCP},
+		{Host: netip.MustParseAddrPort("0.0.0.0:5353"), Guest: 53, Proto: banger.UDP},
+	}
+	want := ",restrict=on,hostfwd=tcp:127.0.0.1:22022-172.30.0.3:5122,hostfwd=tcp:127.0.0.1:8080-172.30.0.3:80,hostfwd=udp:0.0.0.0:5353-172.30.0.3:53\n"
+	if got := lines(t, m, "tcg"); !strings.Contains(got, want) {
+		t.Errorf("isolated, with ports:\n%s", got)
+	}
 	m.Net = banger.Endpoint{SSH: netip.MustParseAddrPort("127.0.0.1:1")}
 	if _, err := qemu.Argv(m, "/s/q", "tcg"); err == nil {
 		t.Error("an endpoint without a network was taken")
 	}
+}
+
+func TestStreams(t *testing.T) {
+	for version, want := range map[string]bool{
+		"QEMU emulator version 7.2.11 (Debian 1:7.2+dfsg-7+deb12u6)": true,
+		"QEMU emulator version 10.0.2":                               true, "QEMU emulator version 7.2": true, "QEMU emulator version 8.0.0": true,
+		"QEMU emulator version 7.1.0": false, "QEMU emulator version 6.2.0 (Debian 1:6.2+dfsg-2ubuntu6)": false,
+		"": false, "QEMU": false, "QEMU emulator version x.y": false, "QEMU emulator version 9": false,
+	} {
+		if got := qemu.Streams(version); got != want {
+			t.Errorf("%q: %v", version, got)
+		}
+	}
+}
+
+func FuzzStreams(f *testing.F) {
+	f.Add("QEMU emulator version 7.2.11 (Debian 1:7.2+dfsg-7+deb12u6)")
+	f.Fuzz(func(t *testing.T, version string) {
+		if qemu.Streams(version) && !strings.HasPrefix(version, "QEMU") {
+			t.Errorf("%q", version)
+		}
+	})
 }
 
 // lines puts each option and its value on a line.

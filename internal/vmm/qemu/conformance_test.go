@@ -2,7 +2,9 @@ package qemu_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 
 	"banger"
 	"banger/internal/host"
+	"banger/internal/network/usernet/passt"
 	"banger/internal/vmm"
 	"banger/internal/vmm/qemu"
 	"banger/internal/vmm/vmmtest"
@@ -24,11 +27,43 @@ func TestConformance(t *testing.T) {
 		t.Skip("boots VMs: set BANGER_RUNTIME_DIR to a runtime bundle (make test does)")
 	}
 	b := readBundle(t, dir)
-	vmmtest.Run(t, vmmtest.Bench{
+	bench := vmmtest.Bench{
 		New: newBackend, Root: overlay, Owner: owner(),
 		Kernel: b[banger.KindKernel], Modules: b[banger.KindModules],
 		Initrd: initrd(t, b[banger.KindInitramfs]),
+	}
+	t.Run("own stack", func(t *testing.T) { vmmtest.Run(t, bench) })
+	t.Run("passt", func(t *testing.T) {
+		if _, err := exec.LookPath("passt"); err != nil {
+			t.Skip("passt is not installed: apt install passt")
+		}
+		bench.Net = byPasst
+		vmmtest.Run(t, bench)
 	})
+}
+
+// byPasst is a network made by a passt that ends with the VMM, or the test.
+func byPasst(t *testing.T, addr netip.Addr, dir string) banger.Endpoint {
+	t.Helper()
+	w, err := host.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := passt.New(host.New(os.Getenv("PATH")), w, os.Geteuid())
+	at := passt.Place{Socket: filepath.Join(dir, "net.sock"), Mark: filepath.Join(dir, "net.pid"), Log: filepath.Join(dir, "net.log"), Owner: owner()}
+	n := passt.Net{Addr: addr, Gateway: addr.Prev().Prev(), Resolver: addr.Prev(), Bits: 20}
+	if _, err := p.Start(t.Context(), n, at); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Clear(context.Background(), at); err != nil {
+			t.Error(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return banger.Endpoint{Socket: at.Socket}
 }
 
 // owner is whom VMMs run as where the tests are root.

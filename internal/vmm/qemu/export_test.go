@@ -13,6 +13,7 @@ var (
 	Virtualise = virtualises
 	TSCKHz     = tscKHz
 	RunGuest   = runGuest
+	Streams    = streams
 )
 
 // Argv is argv for a fixed TSC rate.

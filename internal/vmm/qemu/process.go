@@ -137,20 +137,9 @@ func (p *process) howEnded(reason string) banger.Exit {
 	case reason != "":
 		e.Cause, e.Detail = banger.ExitUnknown, "QEMU ended: "+reason
 	default:
-		e.Cause, e.Detail = banger.ExitUnknown, "QEMU "+describe(p.watch.End())
+		e.Cause, e.Detail = banger.ExitUnknown, "QEMU "+p.watch.End().String()
 	}
 	return e
-}
-
-// describe says how a process ended.
-func describe(end host.End) string {
-	switch {
-	case !end.Known:
-		return "ended; its status is not known"
-	case end.Sig != 0:
-		return "was ended by " + unix.SignalName(end.Sig)
-	}
-	return fmt.Sprintf("exited with code %d", end.Code)
 }
 
 // Shutdown implements vmm.Process: the power button.

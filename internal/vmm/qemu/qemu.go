@@ -80,7 +80,7 @@ func (b *Backend) Probe(ctx context.Context) (vmm.Caps, error) {
 	}
 	return vmm.Caps{
 		Formats:     []banger.DiskFormat{banger.FormatQCOW2, banger.FormatRaw},
-		Accelerator: accel, Why: why, Version: b.version,
+		Accelerator: accel, Why: why, Version: b.version, Stream: streams(b.version),
 	}, nil
 }
 
@@ -117,7 +117,7 @@ func (b *Backend) Start(ctx context.Context, m vmm.Machine, launched func(banger
 		defer tap.Close()
 		cmd.Files = []*os.File{tap}
 	}
-	said := sizeAt(m.VMMLog) // by earlier runs
+	said := host.SizeOf(m.VMMLog) // by earlier runs
 	id, err := b.host.Launch(ctx, cmd, m.VMMLog)
 	if err != nil {
 		return nil, err
@@ -139,10 +139,19 @@ func (b *Backend) Start(ctx context.Context, m vmm.Machine, launched func(banger
 		<-watch.Gone
 	}
 	if errors.Is(err, host.ErrGone) {
-		e := banger.Errorf(banger.Internal, "QEMU %s at once%s", describe(watch.End()), lastWords(m.VMMLog, said))
+		e := banger.Errorf(banger.Internal, "QEMU %s at once%s", watch.End(), host.LastWords(m.VMMLog, said))
 		return nil, e.WithLog(m.VMMLog)
 	}
 	return nil, err
+}
+
+// prepareLog makes a log that QEMU will open itself, as its own user.
+func prepareLog(path string, o *banger.Owner) error {
+	f, err := host.OpenLog(path, o)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // removeStale removes the socket of a VMM that has ended. One that lives would

@@ -30,6 +30,9 @@ type Bench struct {
 	Initrd  string // by Initrd
 	Modules string // a bundle's: the second disk
 	Owner   *banger.Owner
+	// Net gives a VM with this address and directory another network than user
+	// mode on the VMM's own stack; may be nil.
+	Net func(t *testing.T, addr netip.Addr, dir string) banger.Endpoint
 }
 
 const mac = "52:54:00:12:34:56"
@@ -76,6 +79,9 @@ func (b Bench) machine(t *testing.T, what string) vmm.Machine {
 		}},
 		Addr: "172.30.0.3", GuestPort: 5122, MAC: mac,
 		SerialLog: filepath.Join(dir, "serial.log"), VMMLog: filepath.Join(dir, "vmm.log"), Owner: b.Owner,
+	}
+	if b.Net != nil {
+		m.Net = b.Net(t, netip.MustParseAddr(m.Addr), dir)
 	}
 	t.Cleanup(func() {
 		for _, pid := range running(t, m.Launch) {

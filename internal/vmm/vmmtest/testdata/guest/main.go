@@ -48,12 +48,13 @@ func button() {
 	syscall.Reboot(syscall.LINUX_REBOOT_CMD_CAD_OFF)
 	pressed := make(chan os.Signal, 1)
 	signal.Notify(pressed, syscall.SIGINT)
-	go func() {
-		if f, err := os.Open("/dev/input/event0"); err == nil {
+	f, err := os.Open("/dev/input/event0") // before it is said: nobody keeps a press for who comes later
+	if err == nil {
+		go func() {
 			f.Read(make([]byte, 24))
 			pressed <- syscall.SIGINT
-		}
-	}()
+		}()
+	}
 	fmt.Println("vmmtest: listening")
 	<-pressed
 }

@@ -1,0 +1,4 @@
+package passt
+
+// ParsePID is parsePID, for tests.
+var ParsePID = parsePID

@@ -87,20 +87,22 @@ func (m *Manager) record(ctx context.Context, spec banger.Spec, img banger.Image
 		return rec, nil, err
 	}
 	lease := func(taken []banger.Lease) (banger.Lease, error) { return m.c.Lease(rec.ID, taken) }
-	for try := 0; ; try++ {
-		if spec.Name == "" {
-			rec.Spec.Name = madeUpName(try)
+	var made banger.Record
+	err = m.claim(ctx, rec.ID, spec.Publish, func() error {
+		for try := 0; ; try++ {
+			if spec.Name == "" {
+				rec.Spec.Name = madeUpName(try)
+			}
+			if made, err = m.c.Store.CreateVM(ctx, rec, lease); err == nil || spec.Name != "" || try >= maxNameTries || banger.CodeOf(err) != banger.Exists {
+				return err
+			}
 		}
-		var made banger.Record
-		made, err = m.c.Store.CreateVM(ctx, rec, lease)
-		if err == nil {
-			return made, unlock, nil
-		}
-		if spec.Name != "" || try >= maxNameTries || banger.CodeOf(err) != banger.Exists {
-			unlock()
-			return rec, nil, err
-		}
+	})
+	if err != nil {
+		unlock()
+		return rec, nil, err
 	}
+	return made, unlock, nil
 }
 
 func (m *Manager) create(ctx context.Context, rec banger.Record, img banger.Image, noStart bool, rep Reporter) error {

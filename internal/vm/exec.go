@@ -106,8 +106,13 @@ func (m *Manager) reach(ctx context.Context, r banger.Record) (Guest, *life, err
 	}
 	limited, cancel := context.WithTimeout(ctx, m.c.Timeouts.Ready)
 	defer cancel()
+	limited, stop := m.untilCut(limited, l)
+	defer stop()
 	s := subject{m: m, rec: r}
 	g, err := m.c.Guests.Reach(limited, s.target(), l.gone)
+	if lost := m.lostNetwork(l); lost != nil && !l.over() {
+		return nil, nil, unreachable(r.Spec.Name, lost)
+	}
 	if err != nil && m.parting(ctx, r.ID, l) {
 		return nil, nil, banger.Errorf(banger.WrongState, "%s has just ended: %w", r.Spec.Name, err).WithRemedy("banger start %s", r.Spec.Name)
 	}

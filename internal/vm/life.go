@@ -14,6 +14,10 @@ type life struct {
 	gone   chan struct{} // closed when the VMM has ended
 	exit   banger.Exit   // valid once gone is closed
 	ready  bool          // the guest program has answered; guarded by Manager.mu
+
+	guarded bool          // the loss of its network is noticed; guarded by the VM's lock
+	cut     chan struct{} // closed when its network was lost
+	problem error         // how; guarded by Manager.mu
 }
 
 // over reports whether the VMM has ended.
@@ -36,7 +40,7 @@ func (m *Manager) life(id banger.VMID) *life {
 // watch takes a VMM under the daemon's eyes: one goroutine that sleeps until
 // it ends.
 func (m *Manager) watch(id banger.VMID, launch string, p vmm.Process) *life {
-	l := &life{launch: launch, proc: p, gone: make(chan struct{})}
+	l := &life{launch: launch, proc: p, gone: make(chan struct{}), cut: make(chan struct{})}
 	m.mu.Lock()
 	m.lives[id] = l
 	m.changed()
@@ -73,7 +77,7 @@ func (m *Manager) forget(id banger.VMID, l *life) {
 func (m *Manager) setReady(l *life) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !l.ready {
+	if !l.ready && l.problem == nil {
 		l.ready = true
 		m.changed()
 	}

@@ -59,7 +59,10 @@ func (m *Manager) view(r banger.Record) banger.VM {
 		v.PID, v.Accelerator = h.PID, h.Accelerator
 		v.Ready = l.ready && v.State == banger.StateRunning
 		if r.Run != nil {
-			v.StartedAt = r.Run.StartedAt
+			v.StartedAt, v.Stack = r.Run.StartedAt, r.Run.Endpoint.Stack
+		}
+		if l.problem != nil {
+			v.Problem = problem(l.problem)
 		}
 	}
 	return v
@@ -110,6 +113,11 @@ func (m *Manager) Wait(ctx context.Context, ref, what string, timeout time.Durat
 		if down {
 			return false, banger.Errorf(banger.WrongState, "%s is %s: it will not be %s", v.Name, v.State, what).WithRemedy("banger start %s", v.Name)
 		}
+		if l := m.life(r.ID); l != nil && !l.over() {
+			if lost := m.lostNetwork(l); lost != nil {
+				return false, unreachable(v.Name, lost)
+			}
+		}
 		return v.Ready, nil
 	})
 	if err == nil && what == ForBooted {
@@ -119,6 +127,12 @@ func (m *Manager) Wait(ctx context.Context, ref, what string, timeout time.Durat
 		err = context.Cause(ctx)
 	}
 	return v, err
+}
+
+// unreachable is the error of whoever needs the guest of a VM that lost its network.
+func unreachable(name string, lost error) error {
+	e := banger.AsError(lost)
+	return banger.Errorf(banger.WrongState, "%s cannot be reached: %w", name, lost).WithRemedy("%s", e.Remedy)
 }
 
 func (m *Manager) waitBooted(ctx context.Context, r banger.Record) error {

@@ -72,11 +72,21 @@ func ensureNetwork(ctx context.Context, s *subject) error {
 	if s.rec.Run.Endpoint.SSH.IsValid() {
 		prev = &s.rec.Run.Endpoint
 	}
-	ep, err := a.Attach(ctx, s.nic(), prev)
+	nic := s.nic()
+	if b, err := s.backend(); err == nil {
+		if caps, err := b.Probe(ctx); err == nil {
+			nic.Stream = caps.Stream
+		}
+	}
+	ep, err := a.Attach(ctx, nic, prev)
 	if err != nil {
 		return err
 	}
-	return s.save(ctx, func(r *banger.Record) { r.Run.Endpoint = ep })
+	if err := s.save(ctx, func(r *banger.Record) { r.Run.Endpoint = ep }); err != nil {
+		return err
+	}
+	s.guard()
+	return nil
 }
 
 func releaseNetwork(ctx context.Context, s *subject) error {
@@ -172,6 +182,7 @@ func ensureVMM(ctx context.Context, s *subject) error {
 	}
 	h := p.Handle()
 	s.life = s.m.watch(s.rec.ID, s.rec.Run.Launch, p)
+	s.guard()
 	if err := s.save(ctx, func(r *banger.Record) { r.Run.Handle = &h }); err != nil {
 		return err
 	}
@@ -243,7 +254,12 @@ func (s *subject) process(ctx context.Context) (vmm.Process, error) {
 func ensureGuest(ctx context.Context, s *subject) error {
 	ctx, cancel := context.WithTimeout(ctx, s.m.c.Timeouts.Ready)
 	defer cancel()
+	ctx, stop := s.m.untilCut(ctx, s.life)
+	defer stop()
 	g, err := s.m.c.Guests.Reach(ctx, s.target(), s.life.gone)
+	if lost := s.m.lostNetwork(s.life); lost != nil && !s.life.over() {
+		return lost
+	}
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,9 @@ func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, err
 		if s.rec.Run != nil {
 			return banger.Errorf(banger.WrongState, "%s is running", s.rec.Spec.Name).WithRemedy("banger stop %s", s.rec.Spec.Name)
 		}
-		return s.respecify(context.WithoutCancel(ctx), spec, c.Disk != nil)
+		return m.claim(ctx, s.rec.ID, spec.Publish, func() error {
+			return s.respecify(context.WithoutCancel(ctx), spec, c.Disk != nil)
+		})
 	})
 }
 
@@ -66,6 +68,11 @@ func (m *Manager) respec(s *subject, c Change) (banger.Spec, error) {
 		mode, err := m.network(*c.Network)
 		errs = append(errs, err)
 		spec.Network = mode
+	}
+	spec.Isolated = orElse(c.Isolated, spec.Isolated)
+	spec.Publish = orElse(c.Publish, spec.Publish)
+	if c.Publish != nil || c.Network != nil || c.Isolated != nil {
+		errs = append(errs, m.checkPublish(spec))
 	}
 	return spec, errors.Join(errs...)
 }

@@ -113,6 +113,9 @@ func (m *Manager) resolve(c Create) (banger.Spec, error) {
 		CPUs:    orElse(c.CPUs, m.c.Limits.CPUs),
 		Memory:  orElse(c.Memory, m.c.Limits.Memory),
 		Disk:    orElse(c.Disk, m.c.Limits.Disk),
+
+		Isolated: orElse(c.Isolated, false),
+		Publish:  orElse(c.Publish, []banger.Publish{}),
 	}
 	if c.Name != nil {
 		if err := banger.ValidName(*c.Name); err != nil {
@@ -134,7 +137,10 @@ func (m *Manager) resolve(c Create) (banger.Spec, error) {
 	}
 	var err error
 	s.Network, err = m.network(orElse(c.Network, cmp.Or(m.c.Network, string(banger.NetworkAuto))))
-	return s, err
+	if err != nil {
+		return s, err
+	}
+	return s, m.checkPublish(s)
 }
 
 func orElse[T any](p *T, v T) T {

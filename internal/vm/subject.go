@@ -54,7 +54,10 @@ func (s *subject) storageDisk() storage.Disk {
 }
 
 func (s *subject) nic() network.NIC {
-	return network.NIC{VM: s.rec.ID, MAC: s.rec.Lease.MAC, Addr: s.rec.Lease.Addr, Net: s.m.c.Subnet(), Isolated: s.rec.Spec.Isolated, Publish: s.rec.Spec.Publish}
+	return network.NIC{
+		VM: s.rec.ID, MAC: s.rec.Lease.MAC, Addr: s.rec.Lease.Addr, Net: s.m.c.Subnet(), Owner: s.owner(),
+		Isolated: s.rec.Spec.Isolated, Publish: s.rec.Spec.Publish,
+	}
 }
 
 // backend is the one that the VM was made for.

@@ -144,6 +144,8 @@ type Manager struct {
 	c     Config
 	locks keylock.Map[banger.VMID]
 
+	claims sync.Mutex // held from the look at all published ports until a record is written
+
 	mu    sync.Mutex
 	lives map[banger.VMID]*life
 	phase map[banger.VMID]banger.State       // of changes under way: starting, stopping

@@ -49,12 +49,13 @@ type world struct {
 	offline error         // networks cannot be had
 	broken  error         // records cannot be changed
 	stuck   chan struct{} // if not nil: VMMs answer no new daemon until it is closed
+	cut     chan struct{} // closed: networks are gone
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir := t.TempDir()
-	w := &world{t: t, lines: map[string]bool{}, procs: map[string]*process{}, sizes: map[banger.VMID]int64{}}
+	w := &world{t: t, lines: map[string]bool{}, procs: map[string]*process{}, sizes: map[banger.VMID]int64{}, cut: make(chan struct{})}
 	w.layout = layout.Layout{State: filepath.Join(dir, "s"), Run: filepath.Join(dir, "r")}
 	if err := w.layout.Prepare(); err != nil {
 		t.Fatal(err)
@@ -207,6 +208,21 @@ func (n nets) Attach(_ context.Context, c network.NIC, _ *banger.Endpoint) (bang
 func (n nets) Detach(_ context.Context, c network.NIC) error {
 	n.w.unset("network " + string(c.VM))
 	return nil
+}
+
+// CheckPublish implements network.Publisher: port 1 is nobody's.
+func (nets) CheckPublish(ports []banger.Publish, _ bool) error {
+	for _, p := range ports {
+		if p.Host.Port() == 1 {
+			return banger.Errorf(banger.HostUnready, "port 1 is privileged")
+		}
+	}
+	return nil
+}
+
+// Lost implements network.Fragile.
+func (n nets) Lost(banger.VMID) (<-chan struct{}, func() error) {
+	return n.w.cut, func() error { return banger.Errorf(banger.HostUnready, "its network is gone").WithRemedy("restart it") }
 }
 
 type backend struct{ w *world }

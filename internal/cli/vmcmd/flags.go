@@ -111,6 +111,64 @@ func oneOf(s string, words []string) error {
 	return fmt.Errorf("want %s", strings.Join(words, ", "))
 }
 
+// ports is the value of --publish: each use adds one, the word none stands for
+// no ports at all.
+type ports struct{ api.Optional[[]banger.Publish] }
+
+const noPorts = "none"
+
+func (p *ports) Type() string { return "[ADDR:]HOST:GUEST[/udp]" }
+
+func (p *ports) String() string {
+	if p == nil {
+		return ""
+	}
+	var all []string
+	for _, one := range p.Value {
+		all = append(all, one.String())
+	}
+	return strings.Join(all, ", ")
+}
+
+func (p *ports) Set(s string) error {
+	if p.Optional.Set && (s == noPorts || len(p.Value) == 0) {
+		return errors.New("none goes with no other port")
+	}
+	all := append([]banger.Publish{}, p.Value...)
+	if s != noPorts {
+		one, err := banger.ParsePublish(s)
+		if err != nil {
+			return err
+		}
+		all = append(all, one)
+	}
+	p.Optional = api.Some(all)
+	return nil
+}
+
+// choice is the value of a flag that is yes when it stands alone, and absent
+// unless it was given.
+type choice struct{ api.Optional[bool] }
+
+func (c *choice) Type() string     { return "bool" }
+func (c *choice) IsBoolFlag() bool { return true }
+
+func (c *choice) String() string {
+	if c == nil || !c.Optional.Set {
+		return ""
+	}
+	return strconv.FormatBool(c.Value)
+}
+
+func (c *choice) Set(s string) error {
+	v, err := strconv.ParseBool(s)
+	if err != nil {
+		return errors.New("want true or false")
+	}
+	c.Optional = api.Some(v)
+	return nil
+}
+
 // spec is what a VM can be asked to be; create and run have all of it, set has
 // what can be changed later.
 type spec struct {
@@ -120,6 +178,8 @@ type spec struct {
 	memory  size
 	disk    size
 	network word
+	publish ports
+	alone   choice
 	backend word
 	bundle  word
 }
@@ -134,6 +194,10 @@ func (s *spec) addChangeable(cmd *cobra.Command) {
 	f.Var(&s.disk, "disk", "size of the root disk, with its unit")
 	f.Var(&s.network, "network", strings.Join(networks, ", "))
 	complete(cmd, "network", networks)
+	f.Var(&s.publish, "publish", "lead a port of the host to one of the VM's; may be repeated, none takes all away")
+	f.Var(&s.alone, "isolated", "the VM reaches nothing, no other VM, and in network mode user not the world either")
+	f.Lookup("isolated").NoOptDefVal = "true"
+	complete(cmd, "publish", nil)
 }
 
 func (s *spec) add(cmd *cobra.Command) {
@@ -167,6 +231,7 @@ func (s *spec) request(e Env) (api.CreateRequest, error) {
 		Name: s.name.Optional, Image: s.image.Optional,
 		CPUs: s.cpus.Optional, Memory: s.memory.Optional, Disk: s.disk.Optional,
 		Network: s.network.Optional, Backend: backend, Bundle: bundle,
+		Publish: s.publish.Optional, Isolated: s.alone.Optional,
 	}, nil
 }
 

@@ -59,6 +59,11 @@ func TestCreateRequest(t *testing.T) {
 			"vm create --name web --image debian-12 --cpu 3 --memory 1.5GiB --disk 20G --network user --backend qemu --bundle /b/../r", nil,
 			`{"name":"web","image":"debian-12","cpus":3,"memory_bytes":1610612736,"disk_bytes":21474836480,"network":"user","backend":"qemu","bundle":"/r"}`,
 		},
+		{
+			"vm create --publish 8080:80 --publish 0.0.0.0:5353:53/udp --isolated", nil,
+			`{"isolated":true,"publish":[{"host":"127.0.0.1:8080","guest":80,"protocol":"tcp"},{"host":"0.0.0.0:5353","guest":53,"protocol":"udp"}]}`,
+		},
+		{"run --isolated=false --publish none", nil, `{"isolated":false,"publish":[]}`},
 		{"run debian-12 --cpu 1", nil, `{"image":"debian-12","cpus":1}`},
 		{
 			"run", map[string]string{"BANGER_RUNTIME_DIR": dir, "BANGER_BACKEND": "qemu"},
@@ -82,6 +87,10 @@ func TestRefusedBeforeTheDaemonIsAsked(t *testing.T) {
 		"vm create extra", "run one two", "run one two -- x", "run --",
 		"vm set web", "vm set", "vm show", "vm show a b", "vm list x", "vm list -o xml",
 		"vm stop", "vm stop web --all", "vm stop web --timeout -1s", "vm stop web --timeout 5",
+		"vm create --publish 80", "vm create --publish 0:80", "vm create --publish 8080:0", "vm create --publish 8080:80/sctp",
+		"vm create --publish 70000:80", "vm create --publish localhost:8080:80", "vm create --publish [::1]:8080:80", "vm create --publish=",
+		"run --publish 8080:80:90:1", "run --publish none --publish 8080:80", "vm set web --publish 8080:80 --publish none",
+		"vm create --isolated=perhaps", "vm set web --isolated=", "vm ports", "vm ports a b", "vm ports web -o xml",
 		"vm wait web --for idle", "vm wait web --timeout 0s", "vm wait web --timeout -1s",
 		"vm logs web --serial --vmm", "vm exec web", "vm exec web ls", "vm exec -- ls", "vm exec web -e =x -- ls",
 		"vm exec web -w srv -- ls", "vm ssh", "vm ssh web ls", "vm ssh a b -- ls",

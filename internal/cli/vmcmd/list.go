@@ -62,10 +62,10 @@ func runList(ctx context.Context, e Env, o *listOptions, c lister) error {
 // state is a VM's state in a word or two.
 func state(vm banger.VM) string {
 	switch {
-	case vm.State == banger.StateRunning && !vm.Ready:
-		return "running (not ready)"
 	case vm.State == banger.StateRunning && vm.Problem != nil:
 		return "running (degraded)"
+	case vm.State == banger.StateRunning && !vm.Ready:
+		return "running (not ready)"
 	}
 	return string(vm.State)
 }

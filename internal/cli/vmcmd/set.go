@@ -23,8 +23,8 @@ func newSet(e Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "set VM",
 		Short:   "Change a VM that is stopped",
-		Long:    "Change a VM that is stopped. What is left out stays; a disk can only grow.",
-		Example: "  banger vm set web --cpu 4 --memory 8GiB",
+		Long:    "Change a VM that is stopped. What is left out stays; a disk can only grow. The ports\nof --publish take the place of all that the VM published.",
+		Example: "  banger vm set web --cpu 4 --memory 8GiB\n  banger vm set web --publish 8080:80 --publish 5353:53/udp\n  banger vm set web --publish none",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.vm = args[0]
@@ -47,7 +47,7 @@ func runSet(ctx context.Context, e Env, o *setOptions, c setter) error {
 	vm, err := c.SetVM(ctx, api.SetRequest{
 		VM:   o.vm,
 		CPUs: o.cpus.Optional, Memory: o.memory.Optional, Disk: o.disk.Optional,
-		Network: o.network.Optional,
+		Network: o.network.Optional, Publish: o.publish.Optional, Isolated: o.alone.Optional,
 	})
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"banger"
@@ -66,7 +67,10 @@ func describe(r *streams.Rows, vm banger.VM) {
 	r.Add("CPUs", strconv.Itoa(vm.CPUs))
 	r.Add("Memory", banger.FormatSize(vm.Memory))
 	r.Add("Disk", banger.FormatSize(vm.Disk))
-	r.Add("Network", string(vm.Network))
+	r.Add("Network", network(vm))
+	for _, p := range vm.Publish {
+		r.Add("Published", p.String())
+	}
 	r.Add("Address", vm.Addr.String())
 	r.Add("MAC", vm.MAC)
 	r.Add("Backend", vm.Backend)
@@ -88,6 +92,18 @@ func describe(r *streams.Rows, vm banger.VM) {
 	}
 	r.Add("Serial log", vm.SerialLog)
 	r.Add("VMM log", vm.VMMLog)
+}
+
+// network is a VM's network mode and what it is made of while it runs.
+func network(vm banger.VM) string {
+	words := []string{string(vm.Network)}
+	if vm.Stack != "" {
+		words = append(words, "by "+vm.Stack)
+	}
+	if vm.Isolated {
+		words = append(words, "isolated")
+	}
+	return strings.Join(words, ", ")
 }
 
 func moment(t time.Time) string {

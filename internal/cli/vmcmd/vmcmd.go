@@ -60,7 +60,7 @@ func New(e Env) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newCreate(e), newStart(e), newStop(e), newRestart(e), newKill(e), newDelete(e),
-		newList(e), newShow(e), newSet(e), newSSH(e), newExec(e), newLogs(e), newWait(e),
+		newList(e), newShow(e), newSet(e), newSSH(e), newExec(e), newLogs(e), newWait(e), newPorts(e),
 	)
 	return cmd
 }

@@ -239,7 +239,7 @@ func TestInstallationsAreApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := box{other, t}
+	o := box{Sandbox: other, t: t}
 	o.ok("vm", "list")
 	pid := b.daemonPID()
 	if o.daemonPID() == pid {

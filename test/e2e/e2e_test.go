@@ -55,7 +55,8 @@ func need(t *testing.T) {
 // A box is an installation as a test uses it.
 type box struct {
 	*sandbox.Sandbox
-	t *testing.T
+	t     *testing.T
+	space *space // where commands, and a daemon that they start, run; nil: in the test's own
 }
 
 // fresh returns an installation of the test's own; at the test's end nothing
@@ -67,7 +68,7 @@ func fresh(t *testing.T) box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := box{s, t}
+	b := box{Sandbox: s, t: t}
 	t.Cleanup(func() {
 		if t.Failed() {
 			b.tellLog()
@@ -90,7 +91,7 @@ func common(t *testing.T) box {
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
-	return box{shared.s, t}
+	return box{Sandbox: shared.s, t: t}
 }
 
 // web is a VM of the shared installation that runs and has booted. Tests may
@@ -145,7 +146,7 @@ func (b box) input(stdin string, args ...string) result {
 	cmd := b.Command(ctx, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
-	err := cmd.Run()
+	err := b.space.do(cmd.Run)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
 		b.t.Fatalf("banger %q: %v\n%s", args, errors.Join(err, ctx.Err()), errs.String())

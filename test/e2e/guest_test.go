@@ -57,33 +57,6 @@ func TestModules(t *testing.T) {
 	b.in("web", "modprobe wireguard && grep -q ^wireguard /proc/modules")
 }
 
-// The VM reaches the outside through its gateway; with user networking that is
-// QEMU, which lets it reach the host's loopback as well.
-func TestNetworkReachesTheHost(t *testing.T) {
-	b := web(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Write([]byte("hello from the host\n")) // the guest's end says whether it came
-			c.Close()
-		}
-	}()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	got := b.ok("vm", "exec", "-n", "web", "--", "bash", "-c",
-		"exec 3<>/dev/tcp/$(ip route show default | cut -d' ' -f3)/"+port+" && cat <&3")
-	if got != "hello from the host\n" {
-		t.Errorf("got %q", got)
-	}
-}
-
 // --disk is what the guest has, on create and after a growth by set.
 func TestDiskGrows(t *testing.T) {
 	b := common(t)

@@ -73,6 +73,9 @@ func Make() (*Sandbox, error) {
 		"BANGER_LOG_LEVEL=debug",
 		"TERM=xterm", "LANG=C.UTF-8", "TMPDIR=/tmp",
 	}
+	if stack := os.Getenv("BANGER_TEST_NETWORK_USER"); stack != "" {
+		s.Set("BANGER_NETWORK_USER", stack)
+	}
 	return s, nil
 }
 

@@ -5,6 +5,7 @@ package script
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -68,12 +69,15 @@ func sandboxOf(ts *testscript.TestScript) *sandbox.Sandbox {
 	return ts.Value(sandboxKey{}).(*sandbox.Sandbox)
 }
 
-// condition knows [root] and [userns], which says whether an ordinary user may
-// have a mount namespace.
+// condition knows [root], [passt] (it is installed) and [userns], which says
+// whether an ordinary user may have a mount namespace.
 func condition(name string) (bool, error) {
 	switch name {
 	case "root":
 		return os.Geteuid() == 0, nil
+	case "passt":
+		_, err := exec.LookPath("passt")
+		return err == nil, nil
 	case "userns":
 		return unshares(), nil
 	}

@@ -23,3 +23,6 @@ func NewWith(free func(netip.AddrPort) bool, ports ...uint16) *Attacher {
 
 // Candidates is what New chooses from on a host with this ephemeral range.
 func Candidates(rangeFile string) []uint16 { return candidates(parseRange(rangeFile)) }
+
+// CheckFree is what Attach asks before it makes anything.
+func CheckFree(a *Attacher, ports []banger.Publish) error { return a.checkFree(ports) }

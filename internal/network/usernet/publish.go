@@ -53,6 +53,9 @@ func (a *Attacher) checkFree(ports []banger.Publish) error {
 		err := a.free(p.Proto, p.Host)
 		switch {
 		case err == nil:
+		case errors.Is(err, unix.EADDRINUSE) && a.holder(p) != "":
+			return banger.Errorf(banger.HostUnready, "publish %s: that port leads to the guest program of VM %s", p, a.holder(p)).
+				WithRemedy("publish another port, or start this VM while that one is stopped: it will get another")
 		case errors.Is(err, unix.EADDRINUSE):
 			flag := "t"
 			if p.Proto == banger.UDP {
@@ -68,6 +71,16 @@ func (a *Attacher) checkFree(ports []banger.Publish) error {
 		}
 	}
 	return nil
+}
+
+// holder is the VM of this process whose guest program is reached at that port.
+func (a *Attacher) holder(p banger.Publish) banger.VMID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if p.Proto != banger.TCP {
+		return ""
+	}
+	return a.taken[p.Host.Port()]
 }
 
 // byUDP reports whether the VM publishes a UDP port.

@@ -90,3 +90,15 @@ func TestEndpointOfAnOlderDaemon(t *testing.T) {
 		t.Errorf("%+v", ep)
 	}
 }
+
+// A port that another VM's guest program has is no unknown program's.
+func TestPortOfAGuestProgram(t *testing.T) {
+	busy := map[uint16]bool{}
+	a := usernet.NewWith(func(at netip.AddrPort) bool { return !busy[at.Port()] }, 20000)
+	attach(t, a, nic(1), nil)
+	busy[20000] = true // its VMM listens
+	err := usernet.CheckFree(a, []banger.Publish{{Host: netip.MustParseAddrPort("0.0.0.0:20000"), Guest: 80, Proto: banger.TCP}})
+	if e := banger.AsError(err); e == nil || e.Code != banger.HostUnready || !strings.Contains(e.Message, "guest program of VM 00000001") {
+		t.Errorf("%+v", e)
+	}
+}

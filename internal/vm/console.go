@@ -39,8 +39,9 @@ func OpenLog(path string) (*os.File, error) {
 	return f, nil
 }
 
-// tailOf returns the last bytes of a log. It may be a guest's: hostile.
-func tailOf(path string) (string, error) {
+// tailOf returns the last bytes of a log, of what was written since it had from
+// bytes. It may be a guest's: hostile.
+func tailOf(path string, from int64) (string, error) {
 	f, err := OpenLog(path)
 	if err != nil {
 		return "", err
@@ -50,12 +51,24 @@ func tailOf(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b := make([]byte, min(st.Size(), consoleTail))
+	if from > st.Size() { // it was cut meanwhile
+		from = 0
+	}
+	b := make([]byte, min(st.Size()-from, consoleTail))
 	n, err := f.ReadAt(b, st.Size()-int64(len(b)))
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	return string(b[:n]), err
+}
+
+// sizeOf returns a log's size, bytes; 0 if there is none.
+func sizeOf(path string) int64 {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return 0
+	}
+	return st.Size()
 }
 
 // lastLines returns the last lines of a console, escaped for a terminal.
@@ -94,12 +107,19 @@ func (s *subject) explain(ctx context.Context, err error) error {
 			e.Message += fmt.Sprintf(" (accelerator %s: %s)", caps.Accelerator, caps.Why)
 		}
 	}
+	if !s.launched { // what the log has is of earlier runs
+		return orDoctor(e)
+	}
 	if e.Log == "" {
 		e.Log = s.m.c.Paths.Serial(s.rec.ID)
 	}
-	if tail, terr := tailOf(s.m.c.Paths.Serial(s.rec.ID)); terr == nil && tail != "" {
+	if tail, terr := tailOf(s.m.c.Paths.Serial(s.rec.ID), s.console); terr == nil && tail != "" {
 		e.Message += "\nthe console's last lines:\n" + lastLines(tail)
 	}
+	return orDoctor(e)
+}
+
+func orDoctor(e *banger.Error) *banger.Error {
 	if e.Remedy == "" {
 		e.Remedy = "banger doctor checks the host"
 	}
@@ -111,7 +131,7 @@ func (s *subject) explain(ctx context.Context, err error) error {
 func (m *Manager) keepLogs(s *subject, e *banger.Error) error {
 	for _, path := range []string{m.c.Paths.VMMLog(s.rec.ID), m.c.Paths.Serial(s.rec.ID)} {
 		kept := filepath.Join(m.c.Paths.Failed(), s.rec.Spec.Name+"-"+string(s.rec.ID)+"-"+filepath.Base(path))
-		tail, err := tailOf(path)
+		tail, err := tailOf(path, 0)
 		if err != nil || tail == "" {
 			continue // it never came to that log
 		}

@@ -166,7 +166,7 @@ func (s *subject) claimed(exit banger.Exit) banger.Exit {
 	if certain || s.rec.Run == nil {
 		return exit
 	}
-	tail, err := tailOf(s.m.c.Paths.Serial(s.rec.ID))
+	tail, err := tailOf(s.m.c.Paths.Serial(s.rec.ID), 0)
 	if err != nil {
 		return exit
 	}

@@ -174,6 +174,7 @@ func ensureVMM(ctx context.Context, s *subject) error {
 	if err != nil {
 		return err
 	}
+	s.launched, s.console = true, sizeOf(s.m.c.Paths.Serial(s.rec.ID))
 	p, err := b.Start(ctx, s.machine(f), func(h banger.Handle) error {
 		return s.save(ctx, func(r *banger.Record) { r.Run.Handle = &h })
 	})

@@ -24,6 +24,9 @@ type subject struct {
 
 	background bool // nobody asked: interrupted, it leaves a VMM that lives to whoever comes next
 
+	launched bool  // a VMM of this run may have written to the console's log
+	console  int64 // bytes that the log had before
+
 	disk   string            // what the VMM opens, known once the disk is attached
 	format banger.DiskFormat // of disk
 }

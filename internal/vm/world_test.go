@@ -99,7 +99,21 @@ func (w *world) manager(hook func(banger.VMID, string, steps.Phase) error) *vm.M
 	return m
 }
 
-func (w *world) set(line string)   { w.mu.Lock(); defer w.mu.Unlock(); w.lines[line] = true }
+func (w *world) set(line string) { w.mu.Lock(); defer w.mu.Unlock(); w.lines[line] = true }
+
+// console appends to a VM's serial log.
+func (w *world) console(path, text string) {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	defer f.Close()
+	if _, err := f.WriteString(text); err != nil {
+		w.t.Error(err)
+	}
+}
+
 func (w *world) unset(line string) { w.mu.Lock(); defer w.mu.Unlock(); delete(w.lines, line) }
 
 // String prints the world: pretend things, records, directories.
@@ -243,7 +257,7 @@ func (b backend) Start(_ context.Context, m vmm.Machine, launched func(banger.Ha
 		return nil, errors.Join(err, p.Kill(context.Background()))
 	}
 	if b.w.early {
-		os.WriteFile(m.SerialLog, []byte("Kernel panic \x1b[31m\n"), 0o600)
+		b.w.console(m.SerialLog, "Kernel panic \x1b[31m\n")
 		p.end(banger.Exit{Cause: banger.ExitUnknown})
 	}
 	return p, nil

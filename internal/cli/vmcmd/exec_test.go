@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"banger"
 	"banger/internal/api"
@@ -139,6 +140,38 @@ func TestExecSignals(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		}
+	}
+}
+
+// Only Ctrl-C in a row is impatience.
+func TestPresses(t *testing.T) {
+	const s = time.Second
+	if got := vmcmd.Presses(0, s/2, s, 10*s, 11*s, 13*s, 13*s, 20*s); !reflect.DeepEqual(got, []bool{false, false, true, false, false, false, true, false}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// A program may send its command the same signal as often as it likes.
+func TestExecManySignals(t *testing.T) {
+	s := newSession(t, nil)
+	s.exec = func(ctx context.Context, _ api.ExecRequest, st api.ExecStreams) (api.ExecExit, error) {
+		for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGTERM} {
+			for range 5 {
+				if err := syscall.Kill(os.Getpid(), sig); err != nil {
+					return api.ExecExit{}, err
+				}
+				select {
+				case <-st.Signals:
+				case <-ctx.Done():
+					return api.ExecExit{}, ctx.Err()
+				}
+			}
+		}
+		return api.ExecExit{Code: 7}, nil
+	}
+	var g *vmcmd.GuestExit
+	if err := s.run(t.Context(), "exec", "web", "--", "x"); !errors.As(err, &g) || g.Code != 7 {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -28,7 +28,7 @@ func (e Env) wantTTY(c command) bool {
 //
 // Signals that we get are the command's, not ours; on a terminal Ctrl-C is a
 // key that is passed on. A command that ignores Ctrl-C is left to itself at
-// the third.
+// the third in a row.
 func (e Env) session(ctx context.Context, c execer, vm string, argv []string, cmd command) error {
 	req := api.ExecRequest{
 		VM: vm, Argv: argv, Env: e.guestEnv(cmd.env), Dir: rawtext.String(cmd.dir), User: rawtext.String(cmd.user),

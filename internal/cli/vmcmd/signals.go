@@ -5,13 +5,31 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"banger/internal/api"
 )
 
-// patience is how often a command may be sent the same signal before it is
-// left to itself.
-const patience = 3
+// A command is left to itself at the Ctrl-C that makes it so many within so
+// short a time. Other signals are a program's, which may mean each of many.
+const (
+	patience = 3
+	hurry    = 2 * time.Second
+)
+
+// presses are the times of the last Ctrl-Cs, oldest first.
+type presses []time.Time
+
+// add notes one and reports whether whoever pressed it has had enough.
+func (p *presses) add(now time.Time) bool {
+	*p = append(*p, now)
+	if len(*p) < patience {
+		return false
+	}
+	first := (*p)[len(*p)-patience]
+	*p = (*p)[len(*p)-patience+1:]
+	return now.Sub(first) <= hurry
+}
 
 // passedOn are the signals that a guest's command gets in our stead.
 var passedOn = map[os.Signal]string{
@@ -55,7 +73,7 @@ func (e Env) catch(tty bool, cancel context.CancelCauseFunc) *caught {
 	}
 	go func() {
 		defer close(ended)
-		seen := map[os.Signal]int{}
+		var pressed presses
 		for {
 			select {
 			case <-done:
@@ -73,7 +91,7 @@ func (e Env) catch(tty bool, cancel context.CancelCauseFunc) *caught {
 				case c.names <- name:
 				default: // it takes none any more
 				}
-				if seen[s]++; seen[s] >= patience || s == syscall.SIGHUP {
+				if s == syscall.SIGHUP || s == syscall.SIGINT && pressed.add(time.Now()) {
 					cancel(errLeft)
 				}
 			}

@@ -108,11 +108,6 @@ func (d *daemon) owner() func(banger.Lease) *banger.Owner {
 	if os.Geteuid() != 0 {
 		return func(banger.Lease) *banger.Owner { return nil }
 	}
-	var groups []uint32
-	var st unix.Stat_t
-	if unix.Stat("/dev/kvm", &st) == nil && st.Mode&0o060 == 0o060 && st.Gid != 0 {
-		groups = append(groups, st.Gid)
-	}
 	return func(l banger.Lease) *banger.Owner {
 		uid, err := addr.UID(d.tag, d.net().Prefix, l.Addr)
 		if err != nil {
@@ -121,8 +116,19 @@ func (d *daemon) owner() func(banger.Lease) *banger.Owner {
 			d.log.Error("owner of a VM", "err", err)
 			uid = 0x7ffffffe
 		}
-		return &banger.Owner{UID: uid, GID: uid, Groups: groups}
+		return &banger.Owner{UID: uid, GID: uid, Groups: groupsOf("/dev/kvm")}
 	}
+}
+
+// groupsOf returns the group that may use a device, if it is not root's. It is
+// asked at each launch: the module may be loaded, and udev give it its group, long
+// after the daemon's start.
+func groupsOf(device string) []uint32 {
+	var st unix.Stat_t
+	if unix.Stat(device, &st) != nil || st.Mode&0o060 != 0o060 || st.Gid == 0 {
+		return nil
+	}
+	return []uint32{st.Gid}
 }
 
 func hostMemory() (int64, error) {

@@ -32,6 +32,10 @@ func BootModules() []string {
 	return []string{"virtio_mmio", "virtio_blk", "virtio_net"}
 }
 
+// panicModule tells the VMM of the kernel's panic. A kernel that has none reboots
+// instead.
+const panicModule = "pvpanic_mmio"
+
 // A Module is a kernel module that goes into the base initramfs.
 type Module struct {
 	Name string // its file's base name, as in "virtio_net.ko"
@@ -71,7 +75,8 @@ func Base(w io.Writer, modules []Module, release string) error {
 }
 
 // BaseFromTree writes the base initramfs for a kernel whose /lib/modules/RELEASE
-// is dir: BootModules and what they depend on, less what is built in.
+// is dir: BootModules and what they depend on, less what is built in; and what
+// tells of a panic, if the kernel has that.
 func BaseFromTree(w io.Writer, dir, release string) error {
 	dep, err := os.ReadFile(path.Join(dir, "modules.dep"))
 	if err != nil {
@@ -81,9 +86,11 @@ func BaseFromTree(w io.Writer, dir, release string) error {
 	if err != nil {
 		return fmt.Errorf("read list of built-in modules: %w", err)
 	}
-	files, err := LoadOrder(string(dep), string(builtin), BootModules())
+	files, err := LoadOrder(string(dep), string(builtin), append(BootModules(), panicModule))
 	if err != nil {
-		return err
+		if files, err = LoadOrder(string(dep), string(builtin), BootModules()); err != nil {
+			return err
+		}
 	}
 	var modules []Module
 	for _, f := range files {

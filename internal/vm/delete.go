@@ -37,6 +37,7 @@ func (s *subject) remove(ctx context.Context, hook steps.Hook) error {
 	if err := s.m.c.Store.DeleteVM(ctx, s.rec.ID); err != nil {
 		return err
 	}
+	s.m.forgetReboots(s.rec.ID)
 	s.m.mu.Lock()
 	s.m.changed()
 	s.m.mu.Unlock()

@@ -149,10 +149,13 @@ func (s *subject) lost(ctx context.Context, hook steps.Hook) error {
 }
 
 // after takes down what is left of a run that has ended, and starts the VM
-// again if its guest asked for that.
+// again if its guest asked for that, but not without end.
 func (s *subject) after(ctx context.Context, hook steps.Hook, exit *banger.Exit) error {
 	if err := s.down(context.WithoutCancel(ctx), hook, exit); err != nil || !exit.Reboot {
 		return err
+	}
+	if !s.m.mayReboot(s.rec.ID) {
+		return s.save(context.WithoutCancel(ctx), func(r *banger.Record) { r.Problem = rebootsForEver(r.Spec.Name) })
 	}
 	if err := s.up(ctx, hook); err != nil {
 		return fmt.Errorf("start again after the guest's reboot: %w", err)

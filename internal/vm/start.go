@@ -19,6 +19,7 @@ func (m *Manager) Start(ctx context.Context, ref string, rep Reporter) (banger.V
 			return err
 		}
 		defer m.enter(s.rec.ID, banger.StateStarting)()
+		m.forgetReboots(s.rec.ID)
 		return s.up(ctx, s.hook(rep))
 	})
 }

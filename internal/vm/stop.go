@@ -41,6 +41,7 @@ func (m *Manager) Restart(ctx context.Context, ref string, timeout *time.Duratio
 			return err
 		}
 		m.enter(s.rec.ID, banger.StateStarting)
+		m.forgetReboots(s.rec.ID)
 		return s.up(ctx, s.hook(rep))
 	})
 }

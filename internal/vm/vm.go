@@ -150,8 +150,10 @@ type Manager struct {
 	lives map[banger.VMID]*life
 	phase map[banger.VMID]banger.State       // of changes under way: starting, stopping
 	mends map[banger.VMID]context.CancelFunc // repairs under way
-	news  chan struct{}                      // closed and replaced whenever something observable changed
-	wait  sync.WaitGroup                     // goroutines that watch VMMs
+
+	reboots map[banger.VMID][]time.Time // of guests, within rebootWindow
+	news    chan struct{}               // closed and replaced whenever something observable changed
+	wait    sync.WaitGroup              // goroutines that watch VMMs
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -160,7 +162,7 @@ type Manager struct {
 // New returns a Manager that has looked at nothing yet; call Reconcile.
 func New(c Config) *Manager {
 	ctx, stop := context.WithCancel(context.Background())
-	return &Manager{c: c, lives: map[banger.VMID]*life{}, phase: map[banger.VMID]banger.State{}, mends: map[banger.VMID]context.CancelFunc{}, news: make(chan struct{}), ctx: ctx, stop: stop}
+	return &Manager{c: c, lives: map[banger.VMID]*life{}, phase: map[banger.VMID]banger.State{}, mends: map[banger.VMID]context.CancelFunc{}, reboots: map[banger.VMID][]time.Time{}, news: make(chan struct{}), ctx: ctx, stop: stop}
 }
 
 // Close lets go of all VMs: they live on. It returns when nothing of the

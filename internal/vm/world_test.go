@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,6 +49,7 @@ type world struct {
 	deaf    bool          // guests are asked to shut down and do not
 	offline error         // networks cannot be had
 	broken  error         // records cannot be changed
+	later   atomic.Int64  // how far its clock is ahead, ns
 	stuck   chan struct{} // if not nil: VMMs answer no new daemon until it is closed
 	cut     chan struct{} // closed: networks are gone
 }
@@ -93,7 +95,7 @@ func (w *world) manager(hook func(banger.VMID, string, steps.Phase) error) *vm.M
 			return addr.Lease("ab12", subnet, id, taken)
 		},
 		Owner: func(banger.Lease) *banger.Owner { return nil },
-		Guest: filepath.Join(dir, "guest"), Now: time.Now, Log: slog.New(slog.DiscardHandler), Hook: hook,
+		Guest: filepath.Join(dir, "guest"), Now: func() time.Time { return time.Now().Add(time.Duration(w.later.Load())) }, Log: slog.New(slog.DiscardHandler), Hook: hook,
 	})
 	w.t.Cleanup(m.Close)
 	return m

@@ -226,3 +226,21 @@ func TestCreatesAreParallel(t *testing.T) {
 		t.Error("the two VMs never booted at the same time")
 	}
 }
+
+// A kernel's panic is told as one, and is no wish to be started again.
+func TestKernelPanic(t *testing.T) {
+	b := common(t)
+	b.boot("panics")
+	// Loaded already, unless the bundle is an older one.
+	b.in("panics", "modprobe pvpanic-mmio")
+	if r := b.run("vm", "exec", "-n", "panics", "--", "sh", "-c", "echo c >/proc/sysrq-trigger"); r.code != 125 {
+		t.Errorf("the command outlived its kernel: %+v", r)
+	}
+	b.ok("vm", "wait", "panics", "--for", "stopped", "--timeout", limit.String())
+	if v := b.show("panics"); v.State != banger.StateStopped || v.LastExit == nil || v.LastExit.Reboot || !strings.Contains(v.LastExit.Detail, "panicked") {
+		t.Errorf("told as %s, %+v", v.State, v.LastExit)
+	}
+	if log := b.ok("vm", "logs", "panics"); !strings.Contains(log, "Kernel panic") {
+		t.Error("the console does not say it")
+	}
+}

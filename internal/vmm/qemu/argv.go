@@ -31,6 +31,9 @@ func argv(m vmm.Machine, socket, accel string, khz int) ([]string, error) {
 		"-serial", "chardev:serial",
 		"-object", "rng-random,id=rng,filename=/dev/urandom",
 		"-device", "virtio-rng-device,rng=rng",
+		// By it a guest's kernel says that it panicked: a reset would pass for a
+		// reboot that somebody wanted.
+		"-device", "pvpanic",
 	}
 	cmdline := append(slices.Clone(m.Cmdline), "console=ttyS0", "reboot=t")
 	if accel == accelKVM {

@@ -44,6 +44,7 @@ func TestArgv(t *testing.T) {
 -serial chardev:serial
 -object rng-random,id=rng,filename=/dev/urandom
 -device virtio-rng-device,rng=rng
+-device pvpanic
 -accel tcg,thread=multi,tb-size=256
 -cpu max
 -drive if=none,id=disk0,format=qcow2,discard=unmap,file=/s/a,,b.qcow2

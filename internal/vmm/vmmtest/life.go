@@ -69,6 +69,16 @@ func testReboot(t *testing.T, b Bench) {
 	}
 }
 
+// testPanic: a kernel's panic is the guest's end, and no wish to be started again.
+func testPanic(t *testing.T, b Bench) {
+	m := b.machine(t, "panic")
+	p := start(t, b.New(t), m)
+	if e := wait(t, p); e.Cause != banger.ExitGuest || e.Reboot || !strings.Contains(e.Detail, "panic") {
+		t.Errorf("exit %+v", e)
+	}
+	console(t, m.SerialLog, "Kernel panic")
+}
+
 func testShutdown(t *testing.T, b Bench) {
 	m := b.machine(t, "button")
 	p := start(t, b.New(t), m)

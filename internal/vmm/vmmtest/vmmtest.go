@@ -46,6 +46,7 @@ func Run(t *testing.T, b Bench) {
 		{"boots", testBoots},
 		{"poweroff", testPoweroff},
 		{"reboot", testReboot},
+		{"panic", testPanic},
 		{"shutdown", testShutdown},
 		{"kill", testKill},
 		{"killed by another", testKilledByAnother},

@@ -34,6 +34,11 @@ func main() {
 	switch what {
 	case "poweroff":
 		syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)
+	case "panic":
+		syscall.Mount("/dev/vdb", "/mnt", "ext4", syscall.MS_RDONLY, "")
+		load("/mnt/kernel/drivers/misc/pvpanic/pvpanic.ko")
+		load("/mnt/kernel/drivers/misc/pvpanic/pvpanic-mmio.ko")
+		os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
 	case "reboot":
 		syscall.Reboot(syscall.LINUX_REBOOT_CMD_RESTART)
 	}

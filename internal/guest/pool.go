@@ -34,20 +34,48 @@ type entry struct {
 	made   chan struct{}           // closed once conn or err is set
 	conn   *Conn
 	err    error
+	asked  int // callers that wait for it; guarded by Pool.mu
 }
 
 // Get returns the connection to key's VM, which all callers share: they must
 // not Close it. Where there is none, or it was lost, one is made with connect;
 // who asks meanwhile waits for the same one. connect's ctx is no single caller's:
-// it ends with Drop, and connect must end by itself when the VM does.
+// it ends with Drop and once nobody waits any more, with the last one's cause;
+// connect must end with it, and by itself when the VM does. Its error then is the
+// last one's, too: it knows what the attempts met.
 func (p *Pool) Get(ctx context.Context, key Key, connect Connect) (*Conn, error) {
 	e := p.entry(key, connect)
 	select {
 	case <-e.made:
-		return e.conn, e.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		if !p.leave(key, e, context.Cause(ctx)) {
+			return nil, context.Cause(ctx)
+		}
+		<-e.made
+		if e.conn != nil { // made in the same instant
+			e.conn.Close()
+			return nil, context.Cause(ctx)
+		}
 	}
+	return e.conn, e.err
+}
+
+// leave is called by one who does not wait any longer, and reports whether that
+// was the last: then the dial is ended.
+func (p *Pool) leave(key Key, e *entry, cause error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.asked--; e.asked > 0 || p.entries[key] != e {
+		return false
+	}
+	select {
+	case <-e.made:
+		return false
+	default:
+	}
+	delete(p.entries, key)
+	e.cancel(cause)
+	return true
 }
 
 // Drop closes the connection to key's VM, if there is one.
@@ -75,10 +103,11 @@ func (p *Pool) entry(key Key, connect Connect) *entry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e := p.entries[key]; e != nil && !e.lost() {
+		e.asked++
 		return e
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
-	e := &entry{cancel: cancel, made: make(chan struct{})}
+	e := &entry{cancel: cancel, made: make(chan struct{}), asked: 1}
 	p.set(key, e)
 	go func() {
 		defer cancel(nil)

@@ -2,9 +2,11 @@ package guest_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -76,6 +78,51 @@ func TestPoolDropsADialUnderWay(t *testing.T) {
 	if _, err := p.Get(limited(t), key, dialer(&cfg)); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestPoolGivesUp: a dial goes on for as long as somebody waits for it; the last
+// one is told what its attempts met.
+func TestPoolGivesUp(t *testing.T) {
+	_, cfg := newGuest(t, nil)
+	refused := errors.New("nobody listens")
+	dialed, ended := make(chan bool, 1), make(chan bool, 2)
+	cfg.Dial = func(context.Context) (net.Conn, error) {
+		select {
+		case dialed <- true:
+		default:
+		}
+		return nil, refused
+	}
+	var p guest.Pool
+	defer p.CloseAll()
+	key := guest.Key{VM: "00000001"}
+	get := func(ctx context.Context) error {
+		_, err := p.Get(ctx, key, func(ctx context.Context) (*guest.Conn, error) {
+			c, _, err := guest.WaitReady(ctx, cfg, nil)
+			ended <- true
+			return c, err
+		})
+		return err
+	}
+	first, leave := context.WithCancelCause(limited(t))
+	second, leaveToo := context.WithCancelCause(limited(t))
+	errs := make(chan error, 2)
+	go func() { errs <- get(first) }()
+	<-dialed
+	go func() { errs <- get(second) }()
+	leave(errors.New("the first has had enough"))
+	if err := <-errs; !strings.Contains(err.Error(), "first has had enough") {
+		t.Errorf("first: %v", err)
+	}
+	for range 3 { // it goes on, unless the first was alone in that instant
+		<-dialed
+	}
+	leaveToo(banger.Errorf(banger.TimedOut, "too late"))
+	err := <-errs
+	if banger.CodeOf(err) != banger.TimedOut || !errors.Is(err, refused) {
+		t.Errorf("second: %v", err)
+	}
+	<-ended
 }
 
 func TestLoadOrCreateKey(t *testing.T) {

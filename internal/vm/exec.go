@@ -104,7 +104,7 @@ func (m *Manager) reach(ctx context.Context, r banger.Record) (Guest, *life, err
 		}
 		return nil, nil, banger.Errorf(banger.WrongState, "%s is not running", r.Spec.Name).WithRemedy("banger start %s", r.Spec.Name)
 	}
-	limited, cancel := context.WithTimeout(ctx, m.c.Timeouts.Ready)
+	limited, cancel := m.untilReady(ctx)
 	defer cancel()
 	limited, stop := m.untilCut(limited, l)
 	defer stop()

@@ -251,9 +251,14 @@ func (s *subject) process(ctx context.Context) (vmm.Process, error) {
 	return b.Adopt(ctx, h)
 }
 
+// untilReady is ctx with the limit of what a guest may take to answer.
+func (m *Manager) untilReady(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, m.c.Timeouts.Ready, banger.Errorf(banger.TimedOut, "no answer within %s", m.c.Timeouts.Ready))
+}
+
 // ensureGuest waits until the guest program answers.
 func ensureGuest(ctx context.Context, s *subject) error {
-	ctx, cancel := context.WithTimeout(ctx, s.m.c.Timeouts.Ready)
+	ctx, cancel := s.m.untilReady(ctx)
 	defer cancel()
 	ctx, stop := s.m.untilCut(ctx, s.life)
 	defer stop()

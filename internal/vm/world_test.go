@@ -40,24 +40,28 @@ type world struct {
 	layout layout.Layout
 	store  *store.Store
 
-	mu      sync.Mutex
-	lines   map[string]bool
-	procs   map[string]*process // by launch ID
-	sizes   map[banger.VMID]int64
-	mute    bool          // guests do not answer
-	early   bool          // VMMs end at once
-	deaf    bool          // guests are asked to shut down and do not
-	offline error         // networks cannot be had
-	broken  error         // records cannot be changed
-	later   atomic.Int64  // how far its clock is ahead, ns
-	stuck   chan struct{} // if not nil: VMMs answer no new daemon until it is closed
-	cut     chan struct{} // closed: networks are gone
+	mu       sync.Mutex
+	lines    map[string]bool
+	procs    map[string]*process // by launch ID
+	sizes    map[banger.VMID]int64
+	mute     bool          // guests do not answer
+	early    bool          // VMMs end at once
+	deaf     bool          // guests are asked to shut down and do not
+	offline  error         // networks cannot be had
+	broken   error         // records cannot be changed
+	later    atomic.Int64  // how far its clock is ahead, ns
+	patience time.Duration // until a guest must have answered
+	stuck    chan struct{} // if not nil: VMMs answer no new daemon until it is closed
+	cut      chan struct{} // closed: networks are gone
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir := t.TempDir()
-	w := &world{t: t, lines: map[string]bool{}, procs: map[string]*process{}, sizes: map[banger.VMID]int64{}, cut: make(chan struct{})}
+	w := &world{
+		t: t, lines: map[string]bool{}, procs: map[string]*process{}, sizes: map[banger.VMID]int64{},
+		patience: 10 * time.Second, cut: make(chan struct{}),
+	}
 	w.layout = layout.Layout{State: filepath.Join(dir, "s"), Run: filepath.Join(dir, "r")}
 	if err := w.layout.Prepare(); err != nil {
 		t.Fatal(err)
@@ -90,7 +94,7 @@ func (w *world) manager(hook func(banger.VMID, string, steps.Phase) error) *vm.M
 		Store: records{w.store, w}, Images: images{w}, Backends: []vmm.Backend{backend{w}}, Disks: []storage.Strategy{disks{w}},
 		Nets: []network.Attacher{nets{w}}, Paths: w.layout, Guests: guests{w},
 		Limits:   vm.Limits{CPUs: 2, Memory: 1 << 30, Disk: 4 << 30, HostMemory: func() (int64, error) { return 8 << 30, nil }},
-		Timeouts: vm.Timeouts{Ready: 10 * time.Second, Stop: 10 * time.Second}, Subnet: func() network.Subnet { return subnet },
+		Timeouts: vm.Timeouts{Ready: w.patience, Stop: 10 * time.Second}, Subnet: func() network.Subnet { return subnet },
 		Lease: func(id banger.VMID, taken []banger.Lease) (banger.Lease, error) {
 			return addr.Lease("ab12", subnet, id, taken)
 		},
@@ -336,7 +340,7 @@ func (g guests) Reach(ctx context.Context, t vm.Target, gone <-chan struct{}) (v
 		case <-gone:
 			return nil, guest.ErrGone
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, fmt.Errorf("wait for guest: %w (last attempt: refused)", context.Cause(ctx))
 		}
 	}
 	if closed(gone) {

@@ -26,9 +26,8 @@ var (
 	ErrLost = errors.New("connection to the guest lost")
 	// ErrGone means that the VM ended while its guest program was awaited.
 	ErrGone = errors.New("VM ended before it was ready")
-	// ErrRefused means that the guest program does not do what it was asked:
-	// a variable with no proper name, an argument with a zero byte, a user who
-	// may not, too many sessions.
+	// ErrRefused means that the guest program does not do what it was asked,
+	// such as too many sessions.
 	ErrRefused = errors.New("guest program refused")
 	// ErrVersion means that the guest program's number is none that this
 	// daemon talks to: it was made by another build of banger.

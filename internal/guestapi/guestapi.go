@@ -63,6 +63,21 @@ const ReleasePath = "banger/release"
 // follow as for "exec".
 const ExecRequest = "exec@banger"
 
+// What a command may have: MaxCommand bounds an Exec as JSON, bytes, and MaxEnv its
+// variables. An SSH packet holds 256 KiB, and a longer one breaks the connection
+// with all other commands on it (seen with x/crypto/ssh).
+const (
+	MaxCommand = 200 << 10
+	MaxEnv     = 1024
+)
+
+// ValidVariable reports whether kv is NAME=VALUE as a process can be given it. The
+// name need not be one that a shell can refer to.
+func ValidVariable(kv string) bool {
+	name, _, ok := strings.Cut(kv, "=")
+	return ok && name != "" && !strings.Contains(kv, "\x00")
+}
+
 // An Exec is a command to run in the guest.
 type Exec struct {
 	Argv rawtext.List   `json:"argv"`           // not empty; argv[0] is looked up in the PATH of Env

@@ -7,19 +7,14 @@ import (
 	"banger/internal/guestapi"
 )
 
-// maxCommand bounds a command as it goes to a guest, bytes of JSON. An SSH
-// packet holds 256 KiB, and a longer one breaks the VM's one connection, with
-// all other commands on it (seen with x/crypto/ssh).
-const maxCommand = 200 << 10
-
 // CheckExec refuses a command that no guest could run.
 func CheckExec(e guestapi.Exec) error {
 	b, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
-	if len(b) > maxCommand {
-		return invalid("the command with its variables has %d bytes, at most %d are possible", len(b), maxCommand).
+	if len(b) > guestapi.MaxCommand {
+		return invalid("the command with its variables has %d bytes, at most %d are possible", len(b), guestapi.MaxCommand).
 			WithRemedy("pass what is long on stdin")
 	}
 	if len(e.Argv) > 0 && e.Argv[0] == "" {
@@ -30,8 +25,11 @@ func CheckExec(e guestapi.Exec) error {
 			return invalid("%q has a NUL byte, which no argument can hold", a)
 		}
 	}
+	if len(e.Env) > guestapi.MaxEnv {
+		return invalid("the command has %d variables, at most %d are possible", len(e.Env), guestapi.MaxEnv)
+	}
 	for _, v := range e.Env {
-		if name, _, ok := strings.Cut(v, "="); !ok || name == "" || strings.Contains(v, "\x00") {
+		if !guestapi.ValidVariable(v) {
 			return invalid("%q is no variable", v).WithRemedy("write NAME=VALUE")
 		}
 	}

@@ -1,6 +1,7 @@
 package vm_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,6 +20,7 @@ func TestCheckExec(t *testing.T) {
 		"NUL in a variable":    {Argv: []string{"env"}, Env: []string{"A=\x00"}},
 		"variable, no value":   {Argv: []string{"env"}, Env: []string{"A"}},
 		"variable, no name":    {Argv: []string{"env"}, Env: []string{"=1"}},
+		"many variables":       {Argv: []string{"env"}, Env: slices.Repeat([]string{"A=1"}, guestapi.MaxEnv+1)},
 	} {
 		if err := vm.CheckExec(e); banger.CodeOf(err) != banger.Invalid {
 			t.Errorf("%s: %v", name, err)
@@ -27,6 +29,8 @@ func TestCheckExec(t *testing.T) {
 	for name, e := range map[string]guestapi.Exec{
 		"shell":         {},
 		"odd but sound": {Argv: []string{"echo", "", "-n", "a=b\n"}, Env: []string{"A=", "B=1=2\n"}, Dir: "/tmp", User: "root"},
+		"odd name":      {Argv: []string{"env"}, Env: []string{"my-var=1"}},
+		"long variable": {Argv: []string{"env"}, Env: []string{"A=" + strings.Repeat("x", 190<<10)}},
 		"long":          {Argv: []string{"echo", strings.Repeat("x", 128<<10)}},
 	} {
 		if err := vm.CheckExec(e); err != nil {

@@ -3,6 +3,8 @@ package sshd
 import (
 	"path/filepath"
 	"strings"
+
+	"banger/internal/guestapi"
 )
 
 // What Debian's login(1) gives; other distributions' shells set their own.
@@ -32,7 +34,7 @@ func parseEnvironment(text string) []string {
 		line = strings.TrimSpace(line)
 		line = strings.TrimPrefix(line, "export ")
 		name, value, ok := strings.Cut(line, "=")
-		if !ok || !validName(name) || strings.ContainsRune(value, 0) || len(env) == maxEnv {
+		if !ok || !validName(name) || strings.ContainsRune(value, 0) || len(env) == guestapi.MaxEnv {
 			continue
 		}
 		if n := len(value); n >= 2 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {

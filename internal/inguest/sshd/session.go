@@ -84,7 +84,7 @@ func (s *session) handle(r *ssh.Request) (ok bool, after func()) {
 }
 
 func (s *session) setenv(name, value string) bool {
-	if !validName(name) || strings.ContainsRune(value, 0) || len(s.env) == maxEnv || s.envBytes+len(name)+len(value) > maxEnvBytes {
+	if !guestapi.ValidVariable(name+"="+value) || len(s.env) == guestapi.MaxEnv || s.envBytes+len(name)+len(value) > guestapi.MaxCommand {
 		return false
 	}
 	s.envBytes += len(name) + len(value)
@@ -153,7 +153,11 @@ func (s *session) command(r *ssh.Request) (command, error) {
 	if err := json.Unmarshal([]byte(m.JSON), &e); err != nil {
 		return command{}, err
 	}
-	return s.vector(e)
+	cmd, err := s.vector(e)
+	if err != nil { // a refusal would not say why
+		return command{account: s.conn.account, failed: err}, nil
+	}
+	return cmd, nil
 }
 
 // vector checks an argv that came as one.

@@ -26,8 +26,6 @@ const (
 	maxConns       = 512
 	maxChannels    = 256             // on one connection
 	handshakeLimit = 2 * time.Minute // emulated guests are slow
-	maxEnv         = 256             // variables of one session
-	maxEnvBytes    = 128 << 10
 )
 
 // A Machine is what banger's own requests are about.

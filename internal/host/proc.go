@@ -27,9 +27,15 @@ func ProcOf(pid int) (ProcID, error) {
 
 // Alive reports whether p lives. A zombie is dead, and so is a PID that
 // another process has by now.
-func Alive(p ProcID) bool {
+func Alive(p ProcID) bool { return alive(p) == nil }
+
+// alive returns nil if p lives, ErrGone if not, else why it cannot be told.
+func alive(p ProcID) error {
 	st, err := readStat(p.PID)
-	return err == nil && st.started == p.Started && st.state != 'Z' && st.state != 'X'
+	if err == nil && (st.started != p.Started || st.state == 'Z' || st.state == 'X') {
+		err = ErrGone
+	}
+	return err
 }
 
 type stat struct {
@@ -39,13 +45,19 @@ type stat struct {
 
 func readStat(pid int) (stat, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return stat{}, ErrGone
-	}
 	if err != nil {
-		return stat{}, err
+		return stat{}, goneOr(err)
 	}
 	return parseStat(b)
+}
+
+// goneOr is ErrGone where an error of /proc means that, else the error: a process
+// that cannot be looked at, for want of descriptors perhaps, may well live.
+func goneOr(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return ErrGone
+	}
+	return err
 }
 
 // parseStat reads proc_pid_stat(5): "PID (COMM) STATE …", where COMM may hold
@@ -88,8 +100,11 @@ func FindByArg(arg string) ([]Proc, error) {
 			continue
 		}
 		p, err := lookAt(pid)
-		if err != nil {
+		if errors.Is(err, ErrGone) || errors.Is(err, fs.ErrPermission) {
 			continue // it ended meanwhile, or is hidden from this user
+		}
+		if err != nil {
+			return nil, err // it could be the one
 		}
 		for _, a := range p.Argv {
 			if a == arg {
@@ -139,14 +154,17 @@ func lookAt(pid int) (Proc, error) {
 	dir := fmt.Sprintf("/proc/%d", pid)
 	b, err := readSome(dir+"/cmdline", maxArgv)
 	if err != nil {
-		return Proc{}, ErrGone
+		return Proc{}, goneOr(err)
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
-		return Proc{}, ErrGone
+		return Proc{}, goneOr(err)
 	}
 	after, err := readStat(pid)
-	if err != nil || after.started != before.started {
+	if err != nil {
+		return Proc{}, err
+	}
+	if after.started != before.started {
 		return Proc{}, ErrGone
 	}
 	argv := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")

@@ -121,3 +121,37 @@ func TestReusedPID(t *testing.T) {
 		t.Errorf("watch: %v", err)
 	}
 }
+
+// A process that cannot be looked at is not said to be gone.
+func TestWithoutDescriptors(t *testing.T) {
+	me, err := host.ProcOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := host.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 3
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	_, inspect := host.Inspect(me)
+	_, find := host.FindByArg("nobody's")
+	_, watch := w.Watch(me)
+	signal := host.Signal(me, 0)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{"inspect": inspect, "find": find, "watch": watch, "signal": signal} {
+		if err == nil || errors.Is(err, host.ErrGone) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

@@ -79,9 +79,13 @@ func (w *Watcher) Watch(p ProcID) (Watch, error) {
 	}
 	// The descriptor holds one process; only now the start time says which. A
 	// zombie is let through: it may be our child, whose status is of use.
-	if st, err := readStat(p.PID); err != nil || st.started != p.Started {
+	st, err := readStat(p.PID)
+	if err == nil && st.started != p.Started {
+		err = ErrGone
+	}
+	if err != nil {
 		unix.Close(fd)
-		return Watch{}, ErrGone
+		return Watch{}, err
 	}
 	gone := make(chan struct{})
 	one := &watched{fd: fd, proc: p, gone: gone}
@@ -172,8 +176,8 @@ func Signal(p ProcID, sig unix.Signal) error {
 		return fmt.Errorf("pidfd of %d: %w", p.PID, err)
 	}
 	defer unix.Close(fd)
-	if !Alive(p) {
-		return ErrGone
+	if err := alive(p); err != nil {
+		return err
 	}
 	err = unix.PidfdSendSignal(fd, sig, nil, 0)
 	if errors.Is(err, unix.ESRCH) {

@@ -69,10 +69,10 @@ func ask(ctx context.Context, h banger.Handle, gone <-chan struct{}) (*monitor, 
 func (b *Backend) find(h banger.Handle) (host.Proc, error) {
 	if h.PID != 0 {
 		p, err := host.Inspect(host.ProcID{PID: h.PID, Started: h.Started})
-		if err != nil || !isLaunch(p.Argv, h.Launch) {
+		if errors.Is(err, host.ErrGone) || err == nil && !isLaunch(p.Argv, h.Launch) {
 			return host.Proc{}, vmm.ErrGone
 		}
-		return p, nil
+		return p, err // another error: nobody knows whether it lives
 	}
 	all, err := host.FindByArg(marker(h.Launch))
 	if err != nil {

@@ -235,6 +235,6 @@ func TestVerify(t *testing.T) {
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		wantCode(t, bundle.Verify(t.Context(), made, silent{}), banger.Invalid, name, "banger bundle build --output "+out)
+		wantCode(t, bundle.Verify(t.Context(), made, silent{}), banger.HostUnready, name, "banger bundle build --output "+out)
 	}
 }

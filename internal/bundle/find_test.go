@@ -30,7 +30,7 @@ func TestFind(t *testing.T) {
 		{"then configuration", bundle.Search{Config: config, Dirs: []string{first}}, config, ""},
 		{"then the first that has one", bundle.Search{Dirs: []string{empty, "/nonexistent", first, second}}, first, ""},
 		{"a named one is not passed over", bundle.Search{Env: empty, Dirs: []string{first}}, "", banger.NotFound},
-		{"nor is a broken one", bundle.Search{Dirs: []string{broken, first}}, "", banger.Invalid},
+		{"nor is a broken one", bundle.Search{Dirs: []string{broken, first}}, "", banger.HostUnready},
 		{"none", bundle.Search{Dirs: []string{empty}}, "", banger.NotFound},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -25,7 +25,7 @@ const rebuild = "build it anew: banger bundle build --output %s"
 
 // Open reads and validates the manifest of the bundle in dir. It looks at no
 // artifact: Verify does. An error for a dir without manifest is NotFound, for
-// one with a bad manifest Invalid; both say what to do.
+// one with a bad manifest HostUnready; both say what to do.
 func Open(dir string) (banger.Bundle, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -47,7 +47,7 @@ func Open(dir string) (banger.Bundle, error) {
 	}
 	b, err := Parse(text)
 	if err != nil {
-		return banger.Bundle{}, banger.Errorf(banger.Invalid, "manifest %s: %w", name, err).WithRemedy(rebuild, dir)
+		return banger.Bundle{}, banger.Errorf(banger.HostUnready, "manifest %s: %w", name, err).WithRemedy(rebuild, dir)
 	}
 	b.Dir = dir
 	return b, nil

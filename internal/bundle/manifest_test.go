@@ -104,7 +104,7 @@ func TestOpen(t *testing.T) {
 	name := filepath.Join(dir, banger.BundleManifest)
 	write(t, name, string(text(t, manifest(nil)))[:100])
 	_, err = bundle.Open(dir)
-	wantCode(t, err, banger.Invalid, name, "banger bundle build --output "+dir)
+	wantCode(t, err, banger.HostUnready, name, "banger bundle build --output "+dir)
 	write(t, name, string(text(t, manifest(nil))))
 	b, err := bundle.Open(dir)
 	if err != nil || b.Dir != dir {

@@ -34,11 +34,11 @@ func verifyFile(ctx context.Context, dir string, a banger.BundleArtifact, rep Re
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		bad = banger.Errorf(banger.Invalid, "bundle file %s: %w", name, err)
+		bad = banger.Errorf(banger.HostUnready, "bundle file %s: %w", name, err)
 	case size != a.Size:
-		bad = banger.Errorf(banger.Invalid, "bundle file %s has %d bytes, its manifest says %d", name, size, a.Size)
+		bad = banger.Errorf(banger.HostUnready, "bundle file %s has %d bytes, its manifest says %d", name, size, a.Size)
 	case sum != a.SHA256:
-		bad = banger.Errorf(banger.Invalid, "bundle file %s is not what its manifest says: its SHA-256 differs", name)
+		bad = banger.Errorf(banger.HostUnready, "bundle file %s is not what its manifest says: its SHA-256 differs", name)
 	default:
 		return nil
 	}

@@ -108,7 +108,7 @@ func (c *Catalog) rehash(ctx context.Context, d banger.Digest) (bool, error) {
 // unreadable explains an error of copying a bundle's file.
 func unreadable(source string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return banger.Errorf(banger.Invalid, "bundle file %s: %w", source, err).WithRemedy("banger bundle verify")
+		return banger.Errorf(banger.HostUnready, "bundle file %s: %w", source, err).WithRemedy("banger bundle verify")
 	}
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return banger.Errorf(banger.HostUnready, "no room for the image: %w", err).WithRemedy("free some space, or set BANGER_STATE_DIR to a larger disk")

@@ -69,7 +69,7 @@ func partsOf(b banger.Bundle, name string) ([4]banger.BundleArtifact, error) {
 			return parts, err
 		}
 		if parts[i] = a; a.Release != parts[0].Release {
-			return parts, banger.Errorf(banger.Invalid, "bundle %s: %s is for kernel %s, %s for %s", b.Dir, a.File, a.Release, parts[0].File, parts[0].Release)
+			return parts, banger.Errorf(banger.HostUnready, "bundle %s: %s is for kernel %s, %s for %s", b.Dir, a.File, a.Release, parts[0].File, parts[0].Release)
 		}
 	}
 	return parts, nil
@@ -111,7 +111,7 @@ func (c *Catalog) add(ctx context.Context, source string, a banger.BundleArtifac
 		return err
 	}
 	if found.digest != artifact(a).Digest || found.stamp.Size != a.Size {
-		return banger.Errorf(banger.Invalid, "bundle file %s is not what its manifest says: its SHA-256 or its size differs", source).
+		return banger.Errorf(banger.HostUnready, "bundle file %s is not what its manifest says: its SHA-256 or its size differs", source).
 			WithRemedy("build it anew: banger bundle build --output %s", filepath.Dir(source))
 	}
 	stamp, err := c.blobs.accept(temp, found)

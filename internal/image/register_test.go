@@ -63,7 +63,7 @@ func TestRegisterTakesNothingUnverified(t *testing.T) {
 				t.Fatal("it was registered")
 			}
 			if name != "directory" {
-				wantCode(t, err, banger.Invalid, file)
+				wantCode(t, err, banger.HostUnready, file)
 			}
 			if all, _ := w.List(t.Context()); len(all) != 0 {
 				t.Errorf("images: %v", all)
@@ -80,7 +80,7 @@ func TestRegisterRefusesModulesOfAnotherKernel(t *testing.T) {
 	i := slices.IndexFunc(b.Artifacts, func(a banger.BundleArtifact) bool { return a.Kind == banger.KindModules })
 	b.Artifacts[i].Release = "6.2"
 	_, err := w.Register(t.Context(), b, "", &reporter{})
-	wantCode(t, err, banger.Invalid, "6.1", "6.2")
+	wantCode(t, err, banger.HostUnready, "6.1", "6.2")
 }
 
 func TestRegisterReplacesADamagedBlob(t *testing.T) {

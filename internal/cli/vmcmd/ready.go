@@ -23,7 +23,9 @@ func (e Env) awaitReady(ctx context.Context, c interface {
 		return nil
 	}
 	e.IO.Note("%s is still booting; waiting until it is ready", vm.Name)
-	_, err = e.follow(ctx, undo, func(ctx context.Context) (*client.Op[banger.VM], error) {
+	silent := e
+	silent.Report = func(banger.Event) {} // the one line is said
+	_, err = silent.follow(ctx, undo, func(ctx context.Context) (*client.Op[banger.VM], error) {
 		return c.WaitVM(ctx, api.WaitRequest{VM: string(vm.ID), For: forReady})
 	})
 	return err

@@ -83,8 +83,14 @@ func waitVM(h *Handler, req api.WaitRequest) (task, error) {
 	if timeout == nil {
 		timeout = new(time.Duration)
 	}
-	return h.onVM(req.VM, func(ctx context.Context, _ vm.Reporter) (banger.VM, error) {
-		return h.VMs.Wait(ctx, req.VM, req.For, *timeout)
+	return h.onVM(req.VM, func(ctx context.Context, rep vm.Reporter) (banger.VM, error) {
+		step, began := "wait until "+req.For, time.Now()
+		rep.Step(step)
+		v, err := h.VMs.Wait(ctx, req.VM, req.For, *timeout)
+		if err == nil {
+			rep.StepDone(step, time.Since(began))
+		}
+		return v, err
 	})
 }
 

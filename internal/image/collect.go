@@ -10,12 +10,33 @@ import (
 
 // Collect removes what nothing needs: images whose name a newer one took and
 // that no VM uses, and files in the blob directory that no image names, among
-// them copies that a crash left unfinished.
+// them copies that a crash left unfinished. While an image is being registered,
+// which takes long, it returns at once, and the removing is done after that.
 func (c *Catalog) Collect(ctx context.Context) error {
-	if err := c.acquire(ctx); err != nil {
-		return err
+	c.collect.Store(true)
+	return c.collectIfFree(ctx)
+}
+
+// collectIfFree collects if that is wanted. Who holds the lock calls it once it is
+// free again, so that no wish is lost.
+func (c *Catalog) collectIfFree(ctx context.Context) error {
+	for c.collect.Load() {
+		select {
+		case c.lock <- struct{}{}:
+		default:
+			return nil
+		}
+		c.collect.Store(false)
+		err := c.removeUnneeded(ctx)
+		<-c.lock
+		if err != nil {
+			return err
+		}
 	}
-	defer c.release()
+	return nil
+}
+
+func (c *Catalog) removeUnneeded(ctx context.Context) error {
 	all, err := c.store.Images(ctx)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ package image
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"banger"
@@ -59,6 +60,7 @@ type Catalog struct {
 	shared  bool // VMMs run as users of their own and must be able to read blobs
 	now     func() time.Time
 	lock    chan struct{} // held by what adds and removes blobs
+	collect atomic.Bool   // somebody wants what nothing needs to be removed
 }
 
 // New returns the catalogue that keeps artifacts in the directory blobs, each
@@ -76,7 +78,8 @@ func (c *Catalog) Show(ctx context.Context, ref string) (banger.Image, error) {
 	return c.store.Image(ctx, ref)
 }
 
-// Delete forgets an image and removes the files that no other one names.
+// Delete forgets an image and removes the files that no other one names, as
+// Collect does.
 // WrongState while a VM uses it, with the names of the VMs.
 func (c *Catalog) Delete(ctx context.Context, ref string) (banger.Image, error) {
 	img, err := c.store.Image(ctx, ref)
@@ -98,4 +101,9 @@ func (c *Catalog) acquire(ctx context.Context) error {
 	}
 }
 
-func (c *Catalog) release() { <-c.lock }
+// release also does what was asked for meanwhile. What fails is left to the next
+// Collect: nobody here waits for it.
+func (c *Catalog) release() {
+	<-c.lock
+	_ = c.collectIfFree(context.Background())
+}

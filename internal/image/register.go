@@ -22,6 +22,17 @@ func (c *Catalog) Register(ctx context.Context, b banger.Bundle, name string, re
 	if err != nil {
 		return banger.Image{}, err
 	}
+	img := banger.Image{
+		Name: parts[0].Name, Default: parts[0].Default, OS: parts[0].OS, Release: parts[1].Release,
+		Rootfs: artifact(parts[0]), Kernel: artifact(parts[1]), Initramfs: artifact(parts[2]), Modules: artifact(parts[3]),
+		CreatedAt: c.now().UTC(), Source: b.Dir,
+	}
+	img.ID = idOf(img)
+	// Nearly always it is there: a VM must not wait until another one's image is
+	// hashed.
+	if there, err := c.complete(ctx, &img); there || err != nil {
+		return img, err
+	}
 	if err := c.acquire(ctx); err != nil {
 		return banger.Image{}, err
 	}
@@ -31,29 +42,34 @@ func (c *Catalog) Register(ctx context.Context, b banger.Bundle, name string, re
 			return banger.Image{}, fmt.Errorf("register image %s: %w", parts[0].Name, err)
 		}
 	}
-	img := banger.Image{
-		Name: parts[0].Name, Default: parts[0].Default, OS: parts[0].OS, Release: parts[1].Release,
-		Rootfs: artifact(parts[0]), Kernel: artifact(parts[1]), Initramfs: artifact(parts[2]), Modules: artifact(parts[3]),
-		CreatedAt: c.now().UTC(), Source: b.Dir,
-	}
-	img.ID = idOf(img)
-	return c.put(ctx, img)
-}
-
-// put stores img unless that changes nothing.
-func (c *Catalog) put(ctx context.Context, img banger.Image) (banger.Image, error) {
-	all, err := c.store.Images(ctx)
-	if err != nil {
-		return banger.Image{}, err
-	}
-	i := slices.IndexFunc(all, func(i banger.Image) bool { return i.ID == img.ID })
-	if i >= 0 {
-		img.CreatedAt = all[i].CreatedAt
-		if all[i] == img {
-			return img, nil
-		}
+	if there, err := c.recorded(ctx, &img); there || err != nil {
+		return img, err
 	}
 	return img, c.store.PutImage(ctx, img)
+}
+
+// complete reports whether img is recorded as it is and its files are there.
+func (c *Catalog) complete(ctx context.Context, img *banger.Image) (bool, error) {
+	for _, a := range []banger.Artifact{img.Rootfs, img.Kernel, img.Initramfs, img.Modules} {
+		if ok, err := c.unchanged(ctx, a.Digest); !ok || err != nil {
+			return false, err
+		}
+	}
+	return c.recorded(ctx, img)
+}
+
+// recorded reports whether img is recorded as it is, whose time it then gets.
+func (c *Catalog) recorded(ctx context.Context, img *banger.Image) (bool, error) {
+	all, err := c.store.Images(ctx)
+	if err != nil {
+		return false, err
+	}
+	i := slices.IndexFunc(all, func(i banger.Image) bool { return i.ID == img.ID })
+	if i < 0 {
+		return false, nil
+	}
+	img.CreatedAt = all[i].CreatedAt
+	return all[i] == *img, nil
 }
 
 // partsOf returns the artifacts of an image: itself, kernel, initramfs and

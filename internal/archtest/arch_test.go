@@ -34,6 +34,7 @@ var may = map[string]string{
 	"internal/reflink":               "",
 	"internal/rawtext":               "",
 	"internal/initramfs":             "",
+	"internal/filetree":              "",
 	"internal/guestapi":              "internal/rawtext",
 	"internal/steps":                 "",
 	"internal/keylock":               "",

@@ -36,6 +36,7 @@ const (
 	VMShow    = "vm.show"    // → VM
 	VMAccess  = "vm.access"  // → Access
 	VMExec    = "vm.exec"    // upgrades to StreamProtocol
+	VMCopy    = "vm.copy"    // upgrades to StreamProtocol
 	VMLogs    = "vm.logs"    // streams the log's bytes, chunked
 
 	ImageList   = "image.list"   // → Images
@@ -161,6 +162,18 @@ type ExecRequest struct {
 	Rows  int            `json:"rows,omitempty"`
 	Cols  int            `json:"cols,omitempty"`
 	Stdin bool           `json:"stdin,omitempty"` // false: the command reads end of file
+}
+
+// A CopyRequest is the body of vm.copy, before the connection is upgraded. The
+// stream of internal/filetree is then stdin, or with Out stdout; on stderr come
+// lines about single files, and the exit code is 0, 1 or, for a path that is not
+// there, 3.
+type CopyRequest struct {
+	VM      string         `json:"vm"`
+	Path    rawtext.String `json:"path"`              // in the guest; relative: to root's home directory
+	Out     bool           `json:"out,omitempty"`     // from the guest
+	Name    rawtext.String `json:"name"`              // what the copy is called; "." only its content
+	Archive bool           `json:"archive,omitempty"` // the stream is somebody's tar, compressed
 }
 
 // Access is what ssh(1) needs to reach a VM by itself.

@@ -51,24 +51,43 @@ type Exit struct {
 // An output that blocks holds up this command alone: the guest may send no more
 // than SSH's window, 2 MiB, which is also what is kept in memory.
 func (c *Conn) Exec(ctx context.Context, cmd guestapi.Exec, s Streams) (Exit, error) {
+	exit, err := c.session(ctx, func(ch ssh.Channel) error { return begin(ch, cmd, s.TTY) }, s)
+	if err != nil {
+		return Exit{}, fmt.Errorf("run %s in guest: %w", describe(cmd), err)
+	}
+	return exit, nil
+}
+
+// Copy moves files: the stream of internal/filetree is s.Stdin, or with cmd.Out
+// s.Stdout, and Exit's code one of guestapi's. All that Exec says holds for it.
+func (c *Conn) Copy(ctx context.Context, cmd guestapi.Copy, s Streams) (Exit, error) {
+	exit, err := c.session(ctx, func(ch ssh.Channel) error { return askJSON(ch, guestapi.CopyRequest, cmd) }, s)
+	if err != nil {
+		return Exit{}, fmt.Errorf("copy: %w", err)
+	}
+	return exit, nil
+}
+
+// session opens a channel, lets begin say what it is for, and stays with it.
+func (c *Conn) session(ctx context.Context, begin func(ssh.Channel) error, s Streams) (Exit, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	e := &execution{conn: c, streams: s, stdout: gate{w: s.Stdout}, stderr: gate{w: s.Stderr}}
 	defer e.stdout.close()
 	defer e.stderr.close()
 	ended := make(chan error, 1)
-	go func() { ended <- e.run(ctx, cmd, cancel) }()
+	go func() { ended <- e.run(ctx, begin, cancel) }()
 	select {
 	case err := <-ended:
 		if err != nil && ctx.Err() != nil { // an output failed, or the caller left: the first cause
 			err = context.Cause(ctx)
 		}
 		if err != nil {
-			return Exit{}, fmt.Errorf("run %s in guest: %w", describe(cmd), err)
+			return Exit{}, err
 		}
 		return e.exit, nil
 	case <-ctx.Done():
-		return Exit{}, fmt.Errorf("run %s in guest: %w", describe(cmd), context.Cause(ctx))
+		return Exit{}, context.Cause(ctx)
 	}
 }
 
@@ -103,11 +122,15 @@ func begin(ch ssh.Channel, cmd guestapi.Exec, tty *PTY) error {
 	if len(cmd.Argv) == 0 { // "shell" can say neither where nor as whom
 		cmd.Argv = []string{"/bin/sh", "-c", `exec "${SHELL:-/bin/sh}" -l`}
 	}
-	b, err := json.Marshal(cmd)
+	return askJSON(ch, guestapi.ExecRequest, cmd)
+}
+
+func askJSON(ch ssh.Channel, name string, v any) error {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return ask(ch, guestapi.ExecRequest, ssh.Marshal(struct{ JSON string }{string(b)}))
+	return ask(ch, name, ssh.Marshal(struct{ JSON string }{string(b)}))
 }
 
 func ask(ch ssh.Channel, name string, payload []byte) error {

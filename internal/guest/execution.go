@@ -8,8 +8,6 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/ssh"
-
-	"banger/internal/guestapi"
 )
 
 // An execution is one command under way. Its goroutines end when the guest has
@@ -24,7 +22,7 @@ type execution struct {
 
 // run starts the command and stays with it until its channel is closed. The
 // end of ctx closes the channel; fail ends ctx for a cause found here.
-func (e *execution) run(ctx context.Context, cmd guestapi.Exec, fail context.CancelCauseFunc) error {
+func (e *execution) run(ctx context.Context, begin func(ssh.Channel) error, fail context.CancelCauseFunc) error {
 	defer e.conn.alive.use()()
 	ch, reqs, err := e.conn.client.OpenChannel("session", nil)
 	if refused := (*ssh.OpenChannelError)(nil); errors.As(err, &refused) {
@@ -37,7 +35,7 @@ func (e *execution) run(ctx context.Context, cmd guestapi.Exec, fail context.Can
 	exited := make(chan error, 1)
 	go func() { exited <- e.handle(reqs) }()
 
-	if err := begin(ch, cmd, e.streams.TTY); err != nil {
+	if err := begin(ch); err != nil {
 		return err
 	}
 	go e.sendStdin(ch, fail)

@@ -86,6 +86,21 @@ type Exec struct {
 	User rawtext.String `json:"user,omitempty"` // "": the login name of the connection; only root may name another
 }
 
+// CopyRequest is the SSH channel request (type "session") that moves files. Its
+// payload is an ssh.Marshal'ed struct{JSON string} of a Copy. The stream is that
+// of internal/filetree, compressed, on the channel; on its stderr and as its
+// exit-status comes what that package has for them.
+const CopyRequest = "copy@banger"
+
+// A Copy says what is moved. The guest program does it itself, so that an image
+// needs no tar.
+type Copy struct {
+	Path    rawtext.String `json:"path"`              // in the guest; relative: to the home directory; ~ is that, too
+	Out     bool           `json:"out,omitempty"`     // from the guest
+	Name    rawtext.String `json:"name"`              // Out: of the stream's top; else its name in Path, where that is a directory; "." is none
+	Archive bool           `json:"archive,omitempty"` // the stream is somebody's own: all of it goes below Path
+}
+
 // StatusRequest is a global SSH request; the reply's payload is a Status as JSON.
 const StatusRequest = "status@banger"
 

@@ -35,3 +35,25 @@ func CheckExec(e guestapi.Exec) error {
 	}
 	return nil
 }
+
+// maxPath bounds a path, bytes: Linux's own limit.
+const maxPath = 4096
+
+// CheckCopy refuses a copy that no guest could make.
+func CheckCopy(c guestapi.Copy) error {
+	for _, p := range []string{string(c.Path), string(c.Name)} {
+		if strings.Contains(p, "\x00") {
+			return invalid("%q has a NUL byte, which no path can hold", p)
+		}
+		if len(p) >= maxPath {
+			return invalid("a path of %d bytes is too long", len(p))
+		}
+	}
+	if c.Name == "" || c.Name == ".." || strings.Contains(string(c.Name), "/") {
+		return invalid("%q is no name for a copy", c.Name)
+	}
+	if c.Out && c.Archive {
+		return invalid("an archive is copied into a VM, not out of it")
+	}
+	return nil
+}

@@ -16,6 +16,22 @@ import (
 
 // Exec runs a command in a VM that runs, over its kept-open connection.
 func (m *Manager) Exec(ctx context.Context, ref string, e guestapi.Exec, s guest.Streams) (guest.Exit, error) {
+	return m.session(ctx, ref, "the command ran", func(g Guest) (guest.Exit, error) { return g.Exec(ctx, e, s) })
+}
+
+// Copy moves files into or out of a VM that runs. A guest program that does not
+// know how is of a build before.
+func (m *Manager) Copy(ctx context.Context, ref string, c guestapi.Copy, s guest.Streams) (guest.Exit, error) {
+	exit, err := m.session(ctx, ref, "files were copied", func(g Guest) (guest.Exit, error) { return g.Copy(ctx, c, s) })
+	if errors.Is(err, guest.ErrRefused) {
+		err = banger.Errorf(banger.WrongState, "%w", err).
+			WithRemedy("its guest program is older than this banger: banger vm restart %s", ref)
+	}
+	return exit, err
+}
+
+// session runs something over a VM's kept-open connection.
+func (m *Manager) session(ctx context.Context, ref, what string, run func(Guest) (guest.Exit, error)) (guest.Exit, error) {
 	r, err := m.c.Store.FindVM(ctx, ref)
 	if err != nil {
 		return guest.Exit{}, err
@@ -24,9 +40,9 @@ func (m *Manager) Exec(ctx context.Context, ref string, e guestapi.Exec, s guest
 	if err != nil {
 		return guest.Exit{}, err
 	}
-	exit, err := g.Exec(ctx, e, s)
+	exit, err := run(g)
 	if errors.Is(err, guest.ErrLost) && m.parting(ctx, r.ID, l) {
-		return exit, banger.Errorf(banger.Lost, "%s ended while the command ran", r.Spec.Name).WithRemedy("banger vm show %s says how", r.Spec.Name)
+		return exit, banger.Errorf(banger.Lost, "%s ended while %s", r.Spec.Name, what).WithRemedy("banger vm show %s says how", r.Spec.Name)
 	}
 	return exit, err
 }

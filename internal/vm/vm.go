@@ -88,6 +88,7 @@ type Guest interface {
 	WaitBooted(ctx context.Context) (guestapi.Status, error)
 	Shutdown(ctx context.Context, how string) error // "poweroff" or "reboot"; answered at once
 	Exec(ctx context.Context, e guestapi.Exec, s guest.Streams) (guest.Exit, error)
+	Copy(ctx context.Context, c guestapi.Copy, s guest.Streams) (guest.Exit, error)
 }
 
 // A Target is where and as what a guest program is reached.

@@ -374,6 +374,10 @@ func (g pretendGuest) Shutdown(context.Context, string) error {
 	return nil
 }
 
+func (g pretendGuest) Copy(context.Context, guestapi.Copy, guest.Streams) (guest.Exit, error) {
+	return guest.Exit{}, nil
+}
+
 // Exec ends with its VM when it is told to sleep, else at once.
 func (g pretendGuest) Exec(_ context.Context, e guestapi.Exec, s guest.Streams) (guest.Exit, error) {
 	if e.Argv[0] != "sleep" {

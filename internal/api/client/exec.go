@@ -28,7 +28,17 @@ import (
 // reads end of file, unless r.Stdin is set. When ctx ends the command is hung
 // up on.
 func (c *Client) ExecVM(ctx context.Context, r api.ExecRequest, s api.ExecStreams) (api.ExecExit, error) {
-	conn, err := c.upgrade(ctx, api.VMExec, r, api.StreamProtocol)
+	return c.stream(ctx, api.VMExec, r, r.Stdin, s)
+}
+
+// CopyVM moves files into a VM, their stream being s.Stdin, or out of it to
+// s.Stdout. All that ExecVM says holds for it.
+func (c *Client) CopyVM(ctx context.Context, r api.CopyRequest, s api.ExecStreams) (api.ExecExit, error) {
+	return c.stream(ctx, api.VMCopy, r, !r.Out, s)
+}
+
+func (c *Client) stream(ctx context.Context, op string, body any, stdin bool, s api.ExecStreams) (api.ExecExit, error) {
+	conn, err := c.upgrade(ctx, op, body, api.StreamProtocol)
 	if err != nil {
 		return api.ExecExit{}, err
 	}
@@ -40,7 +50,7 @@ func (c *Client) ExecVM(ctx context.Context, r api.ExecRequest, s api.ExecStream
 	}()
 	e := &exec{conn: conn, window: newWindow(api.StdinWindow), done: make(chan struct{})}
 	var sends sync.WaitGroup
-	if r.Stdin {
+	if stdin {
 		defer e.sendStdin(s.Stdin)()
 	}
 	sends.Go(func() { e.sendControl(s) })

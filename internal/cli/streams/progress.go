@@ -155,6 +155,8 @@ func (p *Progress) draw() {
 	text := string([]rune(`|/-\`)[p.frame%4]) + " " + Escape(s.name)
 	if s.total > 0 {
 		text += " " + bar(s.done, s.total)
+	} else if s.done > 0 {
+		text += " " + amount(s.done)
 	}
 	text += " " + Seconds(p.now().Sub(s.began))
 	if n := len(p.active) - 1; n > 0 {
@@ -173,6 +175,14 @@ func bar(done, total int64) string {
 	share := min(max(float64(done)/float64(total), 0), 1)
 	n := int(share * width)
 	return fmt.Sprintf("[%s%s] %3d%%", strings.Repeat("#", n), strings.Repeat(".", width-n), int(share*100))
+}
+
+// amount is a number of bytes for people.
+func amount(n int64) string {
+	if n < 1<<20 {
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
 }
 
 // Seconds is a time for people: 0.1s, 12.3s, 2m03s.

@@ -37,6 +37,7 @@ type fakeDaemon struct {
 	answers map[string]any
 	ops     map[string]chan banger.Event
 	exec    func(context.Context, api.ExecRequest, api.ExecStreams) (api.ExecExit, error)
+	copy    func(context.Context, api.CopyRequest, api.ExecStreams) (api.ExecExit, error)
 }
 
 // An operation is an answer that comes as events. With wait it does not end
@@ -96,6 +97,10 @@ func (d *fakeDaemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if op == api.VMExec && d.exec != nil {
 		d.serveExec(w, r, body.Bytes())
+		return
+	}
+	if op == api.VMCopy && d.copy != nil {
+		d.serveCopy(w, r, body.Bytes())
 		return
 	}
 	switch a := d.answers[op].(type) {
@@ -160,12 +165,27 @@ func (d *fakeDaemon) serveExec(w http.ResponseWriter, r *http.Request, body []by
 	if err != nil {
 		return
 	}
-	exec := d.exec
+	d.stream(conn, func(ctx context.Context, s api.ExecStreams) (api.ExecExit, error) { return d.exec(ctx, req, s) })
+}
+
+func (d *fakeDaemon) serveCopy(w http.ResponseWriter, r *http.Request, body []byte) {
+	var req api.CopyRequest
+	if err := json.Unmarshal(body, &req); err != nil {
+		api.WriteError(w, err)
+		return
+	}
+	conn, err := api.Upgrade(w, r, api.StreamProtocol)
+	if err != nil {
+		return
+	}
+	d.stream(conn, func(ctx context.Context, s api.ExecStreams) (api.ExecExit, error) { return d.copy(ctx, req, s) })
+}
+
+// stream serves an upgraded connection; others are served meanwhile.
+func (d *fakeDaemon) stream(conn net.Conn, run func(context.Context, api.ExecStreams) (api.ExecExit, error)) {
 	d.mu.Unlock()
-	_ = api.ServeExec(context.Background(), conn, func(ctx context.Context, s api.ExecStreams) (api.ExecExit, error) {
-		return exec(ctx, req, s)
-	})
-	d.mu.Lock()
+	defer d.mu.Lock()
+	_ = api.ServeExec(context.Background(), conn, run)
 }
 
 // requests are the operations that were asked for, one a line.

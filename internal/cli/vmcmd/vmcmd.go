@@ -45,6 +45,7 @@ type Client interface {
 	setter
 	waiter
 	execer
+	copier
 	accessor
 	logger
 	imager
@@ -60,7 +61,7 @@ func New(e Env) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newCreate(e), newStart(e), newStop(e), newRestart(e), newKill(e), newDelete(e),
-		newList(e), newShow(e), newSet(e), newSSH(e), newExec(e), newLogs(e), newWait(e), newPorts(e),
+		newList(e), newShow(e), newSet(e), newSSH(e), newExec(e), newCP(e), newLogs(e), newWait(e), newPorts(e),
 	)
 	return cmd
 }

@@ -69,6 +69,7 @@ func (h *Handler) Mux() http.Handler {
 	post(api.VMShow, answer(h, h.showVM))
 	post(api.VMAccess, answer(h, h.access))
 	post(api.VMExec, h.exec)
+	post(api.VMCopy, h.copy)
 	post(api.VMLogs, h.logs)
 	post(api.ImageList, answer(h, h.listImages))
 	post(api.ImageShow, answer(h, h.showImage))

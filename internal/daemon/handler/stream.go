@@ -72,13 +72,41 @@ func (h *Handler) exec(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = checkTerminal(req)
 	}
+	h.session(w, r, api.VMExec, req.VM, err, func(ctx context.Context, s api.ExecStreams) (guest.Exit, error) {
+		return h.VMs.Exec(ctx, req.VM, cmd, guestStreams(ctx, req, s))
+	})
+}
+
+// copy is exec for files.
+func (h *Handler) copy(w http.ResponseWriter, r *http.Request) {
+	var req api.CopyRequest
+	err := api.Decode(r, &req)
+	if err == nil {
+		err = api.WantsUpgrade(r, api.StreamProtocol)
+	}
+	c := guestapi.Copy{Path: req.Path, Out: req.Out, Name: req.Name, Archive: req.Archive}
+	if err == nil {
+		err = vm.CheckCopy(c)
+	}
+	h.session(w, r, api.VMCopy, req.VM, err, func(ctx context.Context, s api.ExecStreams) (guest.Exit, error) {
+		g := guest.Streams{Stdout: s.Stdout, Stderr: s.Stderr}
+		if !c.Out {
+			g.Stdin = s.Stdin
+		}
+		return h.VMs.Copy(ctx, req.VM, c, g)
+	})
+}
+
+// session refuses a request that is wrong (err), or whose VM cannot be reached,
+// by an ordinary answer, and then joins the client's streams to run's.
+func (h *Handler) session(w http.ResponseWriter, r *http.Request, op, ref string, err error, run func(context.Context, api.ExecStreams) (guest.Exit, error)) {
 	var name string
 	if err == nil {
-		name, err = h.VMs.Reachable(r.Context(), req.VM)
+		name, err = h.VMs.Reachable(r.Context(), ref)
 	}
 	var leave func()
 	if err == nil {
-		leave, err = h.Ops.Attach(api.VMExec, name)
+		leave, err = h.Ops.Attach(op, name)
 	}
 	if err != nil {
 		h.fail(w, r, err)
@@ -92,11 +120,11 @@ func (h *Handler) exec(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	err = api.ServeExec(ctx, conn, func(ctx context.Context, s api.ExecStreams) (api.ExecExit, error) {
-		exit, err := h.VMs.Exec(ctx, req.VM, cmd, guestStreams(ctx, req, s))
+		exit, err := run(ctx, s)
 		return api.ExecExit{Code: exit.Code, Signal: exit.Signal}, err
 	})
 	if err != nil {
-		h.Log.Debug("exec's client is gone", "vm", req.VM, "err", err)
+		h.Log.Debug("client of a stream is gone", "path", r.URL.Path, "vm", ref, "err", err)
 	}
 }
 

@@ -77,7 +77,7 @@ func (s *session) handle(r *ssh.Request) (ok bool, after func()) {
 	case "signal":
 		var m struct{ Name string }
 		return ssh.Unmarshal(r.Payload, &m) == nil && s.proc != nil && s.proc.signal(m.Name), nil
-	case "shell", "exec", "subsystem", guestapi.ExecRequest:
+	case "shell", "exec", "subsystem", guestapi.ExecRequest, guestapi.CopyRequest:
 		return s.begin(r)
 	}
 	return false, nil
@@ -106,8 +106,11 @@ func (s *session) begin(r *ssh.Request) (bool, func()) {
 	if s.began {
 		return false, nil
 	}
-	if r.Type == "subsystem" {
+	switch r.Type {
+	case "subsystem":
 		return s.beginSubsystem(r.Payload)
+	case guestapi.CopyRequest:
+		return s.beginCopy(r.Payload)
 	}
 	cmd, err := s.command(r)
 	if err != nil {

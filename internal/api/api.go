@@ -39,6 +39,8 @@ const (
 	VMCopy    = "vm.copy"    // upgrades to StreamProtocol
 	VMLogs    = "vm.logs"    // streams the log's bytes, chunked
 
+	SSHConfig = "ssh.config" // → SSHConfigInfo
+
 	ImageList   = "image.list"   // → Images
 	ImageShow   = "image.show"   // → Image
 	ImageDelete = "image.delete" // → Image, as it last was
@@ -184,6 +186,19 @@ type Access struct {
 	User          string    `json:"user"`
 	IdentityFile  string    `json:"identity_file"`
 	HostPublicKey string    `json:"host_public_key"` // authorized_keys format
+}
+
+// An SSHConfigRequest asks for the ssh_config(5) of one VM, or with "" of all.
+type SSHConfigRequest struct {
+	VM string `json:"vm,omitempty"`
+}
+
+// SSHConfigInfo is a configuration and the files that the daemon keeps: all
+// hosts' configuration and the host keys that it refers to.
+type SSHConfigInfo struct {
+	Config     string `json:"config"`
+	File       string `json:"file"`
+	KnownHosts string `json:"known_hosts"`
 }
 
 // An OpStarted names an operation under way.

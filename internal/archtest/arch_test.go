@@ -74,12 +74,14 @@ var may = map[string]string{
 	"test/netns":                     "",
 	"internal/cli/streams":           "",
 	"internal/cli/launch":            ". internal/api internal/api/client internal/layout internal/version internal/cli/streams",
-	"internal/cli/sshexec":           ". internal/cli/streams",
+	"internal/sshconfig":             ".",
+	"internal/cli/sshconfigcmd":      ". internal/api internal/cli/streams internal/sshconfig",
+	"internal/cli/sshexec":           ". internal/cli/streams internal/sshconfig",
 	"internal/cli/vmcmd":             ". internal/api internal/api/client internal/rawtext internal/cli/streams internal/cli/sshexec internal/filetree",
 	"internal/cli/imagecmd":          ". internal/api internal/api/client internal/cli/streams",
 	"internal/cli/bundlecmd":         ". internal/api internal/api/client internal/cli/streams",
 	"internal/cli/systemcmd":         ". internal/api internal/api/client internal/version internal/cli/streams internal/cli/launch",
-	"internal/cli":                   ". internal/layout internal/api/client internal/config internal/version internal/cli/streams internal/cli/launch internal/cli/sshexec internal/cli/vmcmd internal/cli/imagecmd internal/cli/bundlecmd internal/cli/systemcmd",
+	"internal/cli":                   ". internal/layout internal/api/client internal/config internal/version internal/cli/streams internal/cli/launch internal/cli/sshexec internal/cli/vmcmd internal/cli/imagecmd internal/cli/bundlecmd internal/cli/systemcmd internal/cli/sshconfigcmd",
 }
 
 // mayStart are the only packages that may start a host process, and why.

@@ -69,6 +69,15 @@ func (i *installed) daemonLog() (string, error) {
 	return l.Layout.DaemonLog(), nil
 }
 
+// sshFiles are where the daemon keeps what ssh(1) must know.
+func (i *installed) sshFiles() (config, note string, err error) {
+	l, err := i.launcher()
+	if err != nil {
+		return "", "", err
+	}
+	return l.Layout.SSHConfig(), l.Layout.SSHNote(), nil
+}
+
 // bundleDir is where a bundle is built unless the user says otherwise: in the
 // checkout that this program lies in, else with the user's data. Both are
 // places where it is then looked for.

@@ -7,6 +7,7 @@ import (
 	"banger/internal/cli/bundlecmd"
 	"banger/internal/cli/imagecmd"
 	"banger/internal/cli/launch"
+	"banger/internal/cli/sshconfigcmd"
 	"banger/internal/cli/sshexec"
 	"banger/internal/cli/streams"
 	"banger/internal/cli/systemcmd"
@@ -57,6 +58,10 @@ func newRoot(s *streams.Streams, installation func() (*launch.Launcher, error)) 
 		StartRoot: d.startRoot,
 		SSH:       func(t sshexec.Target, command []string) error { return sshexec.Exec(s, t, command) },
 	}
+	sshConfig := sshconfigcmd.Env{
+		IO: s, Files: d.sshFiles,
+		Connect: func(ctx context.Context) (sshconfigcmd.Client, error) { return d.connect(ctx) },
+	}
 	images := imagecmd.Env{
 		IO:      s,
 		Connect: func(ctx context.Context) (imagecmd.Client, error) { return d.connect(ctx) },
@@ -70,7 +75,7 @@ func newRoot(s *streams.Streams, installation func() (*launch.Launcher, error)) 
 	system := systemcmd.Env{IO: s, Daemon: daemon{d}, Log: d.daemonLog}
 
 	add(root, daily, vmcmd.ShortCuts(vms)...)
-	add(root, nouns, vmcmd.New(vms), imagecmd.New(images), bundlecmd.New(bundles))
+	add(root, nouns, vmcmd.New(vms), imagecmd.New(images), bundlecmd.New(bundles), sshconfigcmd.New(sshConfig))
 	add(root, nouns, systemcmd.New(system)...)
 	root.SetHelpCommandGroupID(others)
 	root.SetCompletionCommandGroupID(others)

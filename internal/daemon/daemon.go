@@ -79,6 +79,7 @@ type daemon struct {
 	owners   func(banger.Lease) *banger.Owner // of a VM with that lease; nil: our own user
 	images   *image.Catalog
 	bundles  bundles
+	ssh      *sshHosts
 
 	stopOnce sync.Once
 	stopping chan struct{} // closed when somebody asked the daemon to end
@@ -129,6 +130,7 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 	if err := d.images.Collect(ctx); err != nil {
 		d.log.Warn("remove images that nobody uses", "err", err)
 	}
+	d.ssh.write(ctx)
 	sock, err := listen(d.layout.Socket())
 	if err != nil {
 		return err
@@ -195,7 +197,7 @@ func (d *daemon) end(srv *http.Server) error {
 }
 
 func (d *daemon) handler() *handler.Handler {
-	return &handler.Handler{VMs: d.vms, Ops: d.ops, Images: d.images, Bundles: d.bundles, Daemon: d, Log: d.log}
+	return &handler.Handler{VMs: d.vms, Ops: d.ops, Images: d.images, Bundles: d.bundles, Daemon: d, SSH: d.ssh, Log: d.log}
 }
 
 // Stop implements handler.Daemon.

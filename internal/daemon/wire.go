@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +31,7 @@ const (
 	stopLimit  = 30 * time.Second
 	serialMax  = 4 << 20 // bytes
 	guestName  = "banger-guest"
+	cliName    = "banger"
 )
 
 // wire makes all parts; the returned function lets go of them, VMs live on.
@@ -85,8 +85,9 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	}
 	d.images = image.New(d.store, d.bundles, d.layout.Blobs(), os.Geteuid() == 0, time.Now)
 	c := d.config.Defaults
+	d.ssh = &sshHosts{store: d.store, layout: d.layout, banger: beside(exe, cliName), log: d.log}
 	d.vms = vm.New(vm.Config{
-		Store: d.store, Images: images{d.images}, Backends: d.backends,
+		Store: namedStore{d.store, d.ssh.write}, Images: images{d.images}, Backends: d.backends,
 		Disks: []storage.Strategy{overlay.New(tools)}, Nets: []network.Attacher{d.usernet, d.routed},
 		Paths: d.layout, Guests: vm.NewSSH(signer, d.log),
 		IdentityFile: d.layout.Key(), AuthorizedKey: guest.AuthorizedKey(signer.PublicKey()),
@@ -97,7 +98,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 			return addr.Lease(d.tag, d.net(), id, taken)
 		},
 		Owner: d.owners,
-		Guest: filepath.Join(filepath.Dir(exe), guestName), Backend: d.config.Backend, Image: c.Image, Network: string(c.Network),
+		Guest: beside(exe, guestName), Backend: d.config.Backend, Image: c.Image, Network: string(c.Network),
 		SerialMax: serialMax, CutLog: host.CutLog, Now: time.Now, Log: d.log,
 	})
 	return nil

@@ -7,6 +7,7 @@
 //	  daemon.lock             held by the daemon as long as it lives; says where it listens
 //	  daemon.log              its log, JSON
 //	  id_ed25519              the installation's SSH key
+//	  ssh/config, known_hosts what ssh(1) must know of all VMs; follows them
 //	  blobs/HEX               an artifact that VMs may name, by its SHA-256
 //	  vms/ID/                 0700, of the user that the VMM runs as
 //	    disk.qcow2            root disk
@@ -52,6 +53,16 @@ func (l Layout) DaemonLog() string { return filepath.Join(l.State, "daemon.log")
 
 // Key is the installation's private SSH key.
 func (l Layout) Key() string { return filepath.Join(l.State, "id_ed25519") }
+
+// SSHDir holds what is for ssh(1) and its kin.
+func (l Layout) SSHDir() string { return filepath.Join(l.State, "ssh") }
+
+// SSHConfig is a configuration of all VMs, SSHKnownHosts their host keys.
+func (l Layout) SSHConfig() string     { return filepath.Join(l.SSHDir(), "config") }
+func (l Layout) SSHKnownHosts() string { return filepath.Join(l.SSHDir(), "known_hosts") }
+
+// SSHNote remembers what banger ssh-config install has made.
+func (l Layout) SSHNote() string { return filepath.Join(l.SSHDir(), "installed") }
 
 // Blobs holds the registered artifacts; Blob is one of them.
 func (l Layout) Blobs() string               { return filepath.Join(l.State, "blobs") }

@@ -55,6 +55,11 @@ func (c *Client) AccessVM(ctx context.Context, r api.VMRequest) (api.Access, err
 	return call[api.Access](ctx, c, api.VMAccess, r)
 }
 
+// SSHConfig tells what ssh(1) must know of one VM, or of all.
+func (c *Client) SSHConfig(ctx context.Context, r api.SSHConfigRequest) (api.SSHConfigInfo, error) {
+	return call[api.SSHConfigInfo](ctx, c, api.SSHConfig, r)
+}
+
 // LogsVM copies a VM's log to w until its end, or with Follow until ctx ends.
 // The bytes are a guest's: a terminal is not to get them unescaped.
 func (c *Client) LogsVM(ctx context.Context, r api.LogsRequest, w io.Writer) error {

@@ -13,6 +13,7 @@ import (
 
 	"banger"
 	"banger/internal/cli/streams"
+	"banger/internal/sshconfig"
 )
 
 // A Target is a VM as ssh(1) sees it.
@@ -24,6 +25,7 @@ type Target struct {
 	User      string
 	Identity  string // path of the private key
 	PublicKey string // the VM's host key, authorized_keys format
+	Agent     bool   // the caller's ssh-agent can be used from inside
 }
 
 // Args is the argv of an ssh(1) that reaches t and runs command there, or a
@@ -34,10 +36,10 @@ type Target struct {
 // the VM, and nothing has to be kept in step with it.
 func Args(t Target, command []string) ([]string, error) {
 	key := strings.Fields(t.PublicKey)
-	if len(key) < 2 || !plain(key[0]) || !plain(key[1]) {
+	if len(key) < 2 || !sshconfig.Plain(key[0]) || !sshconfig.Plain(key[1]) {
 		return nil, banger.Errorf(banger.Internal, "the host key of %s is not a public key", t.Name)
 	}
-	if !plain(t.ID) || !plain(t.Host) || !plain(t.User) || !plain(t.Name) {
+	if !sshconfig.Plain(t.ID) || !sshconfig.Plain(t.Host) || !sshconfig.Plain(t.User) || !sshconfig.Plain(t.Name) {
 		return nil, banger.Errorf(banger.Internal, "the address of %s is malformed", t.Name)
 	}
 	alias := "banger-" + t.ID
@@ -46,7 +48,7 @@ func Args(t Target, command []string) ([]string, error) {
 		{"HostName", t.Host},
 		{"Port", strconv.Itoa(t.Port)},
 		{"User", t.User},
-		{"IdentityFile", quote(t.Identity)},
+		{"IdentityFile", sshconfig.Quote(t.Identity)},
 		{"IdentitiesOnly", "yes"},
 		{"PreferredAuthentications", "publickey"},
 		{"HostKeyAlias", alias},
@@ -59,6 +61,9 @@ func Args(t Target, command []string) ([]string, error) {
 		{"LogLevel", "ERROR"},
 	} {
 		args = append(args, "-o", o[0]+"="+o[1])
+	}
+	if t.Agent {
+		args = append(args, "-o", "ForwardAgent=yes")
 	}
 	// Without the dashes ssh would look for options after the host as well.
 	return append(append(args, "--", t.Name), command...), nil
@@ -81,24 +86,4 @@ func Exec(s *streams.Streams, t Target, command []string) error {
 		return banger.Errorf(banger.HostUnready, "start %s: %w", path, err)
 	}
 	return nil
-}
-
-// quote writes a path as ssh_config(5) reads it: in double quotes, with the
-// percent of its tokens doubled.
-func quote(path string) string {
-	r := strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`)
-	return `"` + r.Replace(path) + `"`
-}
-
-// plain says whether s is one word without a meaning to ssh_config(5).
-func plain(s string) bool {
-	if s == "" || s[0] == '-' {
-		return false
-	}
-	for _, c := range s {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("+/=-_.:@", c) {
-			return false
-		}
-	}
-	return true
 }

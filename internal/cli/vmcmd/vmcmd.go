@@ -47,6 +47,7 @@ type Client interface {
 	execer
 	copier
 	accessor
+	sshConfigurer
 	logger
 	imager
 }
@@ -61,7 +62,7 @@ func New(e Env) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newCreate(e), newStart(e), newStop(e), newRestart(e), newKill(e), newDelete(e),
-		newList(e), newShow(e), newSet(e), newSSH(e), newExec(e), newCP(e), newLogs(e), newWait(e), newPorts(e),
+		newList(e), newShow(e), newSet(e), newSSH(e), newSSHConfig(e), newSSHProxy(e), newExec(e), newCP(e), newLogs(e), newWait(e), newPorts(e),
 	)
 	return cmd
 }

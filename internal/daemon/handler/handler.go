@@ -42,6 +42,11 @@ type Daemon interface {
 	Stop(replace bool) error
 }
 
+// SSHConfig is what ssh(1) must know of the VM that ref names, or of all ("").
+type SSHConfig interface {
+	Show(ctx context.Context, ref string) (api.SSHConfigInfo, error)
+}
+
 // A Handler is the API's server side.
 type Handler struct {
 	VMs     *vm.Manager
@@ -49,6 +54,7 @@ type Handler struct {
 	Images  Images
 	Bundles Bundles
 	Daemon  Daemon
+	SSH     SSHConfig
 	Log     *slog.Logger
 }
 
@@ -71,6 +77,7 @@ func (h *Handler) Mux() http.Handler {
 	post(api.VMExec, h.exec)
 	post(api.VMCopy, h.copy)
 	post(api.VMLogs, h.logs)
+	post(api.SSHConfig, answer(h, h.sshConfig))
 	post(api.ImageList, answer(h, h.listImages))
 	post(api.ImageShow, answer(h, h.showImage))
 	post(api.ImageDelete, answer(h, h.deleteImage))
@@ -167,6 +174,10 @@ func (h *Handler) moveNetwork(ctx context.Context, req api.NetworkMoveRequest) (
 		return api.NetworkInfo{}, banger.Errorf(banger.Invalid, "%q is no subnet", req.Subnet).WithRemedy("give its first address and its length, as 10.77.0.0/20")
 	}
 	return h.Daemon.MoveNetwork(ctx, p)
+}
+
+func (h *Handler) sshConfig(ctx context.Context, req api.SSHConfigRequest) (api.SSHConfigInfo, error) {
+	return h.SSH.Show(ctx, req.VM)
 }
 
 func (h *Handler) listImages(ctx context.Context, _ none) ([]banger.Image, error) {

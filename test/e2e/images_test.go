@@ -43,6 +43,7 @@ func TestImageWithoutInit(t *testing.T) {
 		t.Errorf("in the guest: %q", got)
 	}
 	b.ok("vm", "ssh", "bare", "--", "uname", "-r")
+	copiesWithoutTar(t, b)
 	b.ok("vm", "wait", "bare", "--for", "booted", "--timeout", limit.String())
 	b.ok("vm", "stop", "bare")
 	if v := b.show("bare"); v.LastExit == nil || v.LastExit.Cause != banger.ExitGuest {

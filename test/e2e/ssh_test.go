@@ -11,35 +11,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"banger/internal/api"
-	"banger/internal/cli/sshexec"
 )
 
-// sshConfig writes what `banger vm ssh` tells ssh(1) as a configuration file,
-// for programs that start ssh(1) themselves.
+// sshConfig writes the block of `banger vm ssh-config` into a file; the VM is
+// NAME.vm in it.
 func sshConfig(t *testing.T, b box, vm string) string {
 	t.Helper()
-	a, err := b.client().AccessVM(t.Context(), api.VMRequest{VM: vm})
-	if err != nil {
-		t.Fatal(err)
-	}
-	args, err := sshexec.Args(sshexec.Target{
-		Name: a.VM.Name, ID: string(a.VM.ID), Host: a.Host, Port: a.Port, User: a.User,
-		Identity: a.IdentityFile, PublicKey: a.HostPublicKey,
-	}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := "Host " + vm + "\n"
-	for i, arg := range args {
-		if i > 0 && args[i-1] == "-o" {
-			k, v, _ := strings.Cut(arg, "=")
-			text += fmt.Sprintf("  %s %s\n", k, v)
-		}
-	}
 	file := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(b.ok("vm", "ssh-config", vm)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file
@@ -72,22 +51,35 @@ func TestSSH(t *testing.T) {
 func TestSSHVerifiesTheHostKey(t *testing.T) {
 	b := web(t)
 	config := sshConfig(t, b, "web")
-	text, err := os.ReadFile(config)
+	known := filepath.Join(b.State, "ssh", "known_hosts")
+	keys, err := os.ReadFile(known)
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := bytes.Index(text, []byte("ssh-ed25519 AAAA"))
-	if i < 0 {
-		t.Fatalf("no host key in\n%s", text)
+	for name, wrong := range map[string][]byte{"another key": otherKeys(keys), "no key": nil} {
+		file := filepath.Join(t.TempDir(), "known_hosts")
+		if err := os.WriteFile(file, wrong, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.CommandContext(t.Context(), "ssh", "-F", config, "-o", "UserKnownHostsFile="+file, "web.vm", "true").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "verification failed") {
+			t.Errorf("%s: ssh logged in: %v\n%s", name, err, out)
+		}
 	}
-	i += len("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI") + 5
-	text[i] ^= 1 // still base64
-	if err := os.WriteFile(config, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.CommandContext(t.Context(), "ssh", "-F", config, "web", "true").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "verification failed") {
-		t.Errorf("ssh took a wrong host key: %v\n%s", err, out)
+	tool(t, "ssh", "-F", config, "web.vm", "true")
+}
+
+// otherKeys turns a bit of each key, which stays base64.
+func otherKeys(known []byte) []byte {
+	known = bytes.Clone(known)
+	const begin = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI"
+	for at := 0; ; {
+		i := bytes.Index(known[at:], []byte(begin))
+		if i < 0 {
+			return known
+		}
+		at += i + len(begin) + 5
+		known[at] ^= 1
 	}
 }
 
@@ -108,13 +100,13 @@ func TestFileCopies(t *testing.T) {
 		}
 	}
 	t.Run("scp", func(t *testing.T) {
-		tool(t, "scp", "-F", config, local, "web:/tmp/by-scp")
-		tool(t, "scp", "-F", config, "web:/tmp/by-scp", filepath.Join(dir, "scp"))
+		tool(t, "scp", "-F", config, local, "web.vm:/tmp/by-scp")
+		tool(t, "scp", "-F", config, "web.vm:/tmp/by-scp", filepath.Join(dir, "scp"))
 		same(filepath.Join(dir, "scp"))
 	})
 	t.Run("scp, old protocol", func(t *testing.T) {
-		tool(t, "scp", "-O", "-F", config, local, "web:/tmp/by-old-scp")
-		tool(t, "scp", "-O", "-F", config, "web:/tmp/by-old-scp", filepath.Join(dir, "old-scp"))
+		tool(t, "scp", "-O", "-F", config, local, "web.vm:/tmp/by-old-scp")
+		tool(t, "scp", "-O", "-F", config, "web.vm:/tmp/by-old-scp", filepath.Join(dir, "old-scp"))
 		same(filepath.Join(dir, "old-scp"))
 	})
 	t.Run("sftp", func(t *testing.T) {
@@ -124,13 +116,13 @@ func TestFileCopies(t *testing.T) {
 		if err := os.WriteFile(batch, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		tool(t, "sftp", "-F", config, "-b", batch, "web")
+		tool(t, "sftp", "-F", config, "-b", batch, "web.vm")
 		same(filepath.Join(dir, "sftp"))
 	})
 	t.Run("rsync", func(t *testing.T) {
 		lend(t, config, "rsync") // it is needed on both sides
-		tool(t, "rsync", "-a", "-e", "ssh -F "+config, "--rsync-path=sh /tmp/lent/rsync.sh", local, "web:/tmp/by-rsync/")
-		tool(t, "rsync", "-a", "-e", "ssh -F "+config, "--rsync-path=sh /tmp/lent/rsync.sh", "web:/tmp/by-rsync/local file", filepath.Join(dir, "rsync"))
+		tool(t, "rsync", "-a", "-e", "ssh -F "+config, "--rsync-path=sh /tmp/lent/rsync.sh", local, "web.vm:/tmp/by-rsync/")
+		tool(t, "rsync", "-a", "-e", "ssh -F "+config, "--rsync-path=sh /tmp/lent/rsync.sh", "web.vm:/tmp/by-rsync/local file", filepath.Join(dir, "rsync"))
 		same(filepath.Join(dir, "rsync"))
 	})
 }
@@ -167,7 +159,7 @@ func lend(t *testing.T, config, name string) {
 	if err := os.WriteFile(filepath.Join(dir, name+".sh"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	tool(t, "scp", "-q", "-r", "-F", config, dir, "web:/tmp/")
+	tool(t, "scp", "-q", "-r", "-F", config, dir, "web.vm:/tmp/")
 }
 
 // ssh -L reaches a service on the guest's loopback.
@@ -175,7 +167,7 @@ func TestLocalForwarding(t *testing.T) {
 	b := web(t)
 	config := sshConfig(t, b, "web")
 	// -W joins ssh's streams to the guest's own SSH port: any server with a banner will do.
-	cmd := exec.CommandContext(t.Context(), "ssh", "-F", config, "-W", "127.0.0.1:5122", "web")
+	cmd := exec.CommandContext(t.Context(), "ssh", "-F", config, "-W", "127.0.0.1:5122", "web.vm")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -203,7 +195,7 @@ func TestLocalForwarding(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	forward := exec.CommandContext(ctx, "ssh", "-F", config, "-o", "ExitOnForwardFailure=yes",
-		"-L", fmt.Sprintf("127.0.0.1:%d:127.0.0.1:5122", port), "web", "echo forwarding; cat")
+		"-L", fmt.Sprintf("127.0.0.1:%d:127.0.0.1:5122", port), "web.vm", "echo forwarding; cat")
 	fout, err := forward.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

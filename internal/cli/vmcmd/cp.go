@@ -161,8 +161,6 @@ func (e Env) places(cmd *cobra.Command, args []string, word string) ([]string, c
 	}
 	// cobra's scripts offer files only where nothing else fits.
 	here, _ := filepath.Glob(word + "*") // the one error is a bad pattern: no file then
-	for _, f := range here {
-		words = append(words, f)
-	}
+	words = append(words, here...)
 	return words, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 }

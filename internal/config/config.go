@@ -6,6 +6,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -117,7 +118,7 @@ func (c *Config) apply(path string, text []byte) error {
 		return unreadable(path, err)
 	}
 	c.File = path
-	s := setter{prefix: path + ": "}
+	s := setter{prefix: func(key string) string { return fmt.Sprintf("%s:%d: ", path, lineOf(text, key)) }}
 	s.dir("runtime_dir", f.RuntimeDir, &c.RuntimeDirs)
 	s.word("backend", f.Backend, &c.Backend)
 	s.level("log_level", f.LogLevel, &c.LogLevel)

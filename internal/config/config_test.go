@@ -83,16 +83,16 @@ func TestRefused(t *testing.T) {
 		"[default]\ncpus = 2":                   `unknown key "default`,
 		"backend = ":                            "config.toml:1:",
 		"backend = 7":                           "config.toml:1:",
-		"backend = \"\"":                        "backend: it is empty",
-		"runtime_dir = \"runtime\"":             "runtime_dir: \"runtime\" is not an absolute path",
+		"backend = \"\"":                        "config.toml:1: backend: it is empty",
+		"runtime_dir = \"runtime\"":             "config.toml:1: runtime_dir: \"runtime\" is not an absolute path",
 		"log_level = \"loud\"":                  "no log level \"loud\"",
-		"[network]\nuser = \"slirp\"":           "network.user: \"slirp\" is not one of auto, passt, qemu",
+		"[network]\nuser = \"slirp\"":           "config.toml:2: network.user: \"slirp\" is not one of auto, passt, qemu",
 		"[network]\nstack = \"qemu\"":           `config.toml:2: unknown key "network.stack"`,
-		"[defaults]\ncpus = 0":                  "defaults.cpus: it must be at least 1, not 0",
+		"[defaults]\ncpus = 0":                  "config.toml:2: defaults.cpus: it must be at least 1, not 0",
 		"[defaults]\ncpus = -1":                 "not -1",
 		"[defaults]\ncpus = \"two\"":            "config.toml:2:",
 		"[defaults]\nmemory = 1024":             "config.toml:2:",
-		"[defaults]\nmemory = \"1024\"":         "defaults.memory: size 1024 has no unit",
+		"[defaults]\nmemory = \"1024\"":         "config.toml:2: defaults.memory: size 1024 has no unit",
 		"[defaults]\nmemory = \"0G\"":           "more than 0",
 		"[defaults]\ndisk = \"-1G\"":            "defaults.disk: \"-1G\" is not a size",
 		"[defaults]\nnetwork = \"bridge\"":      "no network mode \"bridge\"",
@@ -107,6 +107,18 @@ func TestRefused(t *testing.T) {
 		_, err := load(t, "-", map[string]string{name: value})
 		if banger.CodeOf(err) != banger.Invalid || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s=%s: %v", name, value, err)
+		}
+	}
+}
+
+func TestLineOfAValue(t *testing.T) {
+	for text, want := range map[string]string{
+		"# words\n[defaults]\n\nmemory = \"1G\"\n\ncpus = 0\n": "config.toml:6: defaults.cpus",
+		"backend = \"x\"\ndefaults.cpus = 0\n":                 "config.toml:2: defaults.cpus",
+		"\ndefaults = { cpus = 0 }\n":                          "config.toml:2: defaults.cpus",
+	} {
+		if _, err := load(t, text, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
 }

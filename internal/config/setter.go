@@ -12,7 +12,7 @@ import (
 // A setter checks one value after the other and keeps the first error; nil
 // values leave what is there.
 type setter struct {
-	prefix string // before the key in an error
+	prefix func(key string) string // what comes before the key in an error; nil: nothing
 	err    error
 }
 
@@ -21,7 +21,10 @@ func (s *setter) refuse(key string, err error) {
 		return
 	}
 	e := banger.AsError(err)
-	e.Message = s.prefix + key + ": " + e.Message
+	e.Message = key + ": " + e.Message
+	if s.prefix != nil {
+		e.Message = s.prefix(key) + e.Message
+	}
 	s.err = e
 }
 

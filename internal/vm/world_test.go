@@ -21,6 +21,7 @@ import (
 	"banger"
 	"banger/internal/guest"
 	"banger/internal/guestapi"
+	"banger/internal/host"
 	"banger/internal/layout"
 	"banger/internal/network"
 	"banger/internal/network/addr"
@@ -100,6 +101,7 @@ func (w *world) manager(hook func(banger.VMID, string, steps.Phase) error) *vm.M
 		},
 		Owner: func(banger.Lease) *banger.Owner { return nil },
 		Guest: filepath.Join(dir, "guest"), Now: func() time.Time { return time.Now().Add(time.Duration(w.later.Load())) }, Log: slog.New(slog.DiscardHandler), Hook: hook,
+		SerialMax: 8 << 10, CutLog: host.CutLog,
 	})
 	w.t.Cleanup(m.Close)
 	return m

@@ -1,12 +1,24 @@
 package daemon
 
-import "net"
+import (
+	"context"
+	"net"
+
+	"banger"
+	"banger/internal/bundle"
+	"banger/internal/vm"
+)
 
 // Inner parts, for tests in the external package.
 var (
 	TakeLock = takeLock
 	GroupsOf = groupsOf
 )
+
+// BuildBundles returns how a daemon builds bundles with b.
+func BuildBundles(b bundle.Builder) func(ctx context.Context, dir string, rep vm.Reporter) (banger.Bundle, error) {
+	return bundles{builder: b, one: make(chan struct{}, 1)}.Build
+}
 
 // Listen opens the daemon's socket, and returns how it is looked after.
 func Listen(path string) (l net.Listener, mend func(prepare func() error) error, err error) {

@@ -3,7 +3,9 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -175,10 +177,14 @@ func TestExecClientKilled(t *testing.T) {
 
 func TestRunReturnsTheCommandsCode(t *testing.T) {
 	b := common(t)
-	args := append([]string{"run", "--rm", "--name", "once"}, cheap("--", "sh", "-c", "cat; exit 42")...)
-	r := b.input("through", args...)
-	if r.code != 42 || r.out != "through" {
-		t.Errorf("%+v", r)
+	// Without --cpu and --memory: the defaults.
+	r := b.input("through", "run", "--rm", "--name", "once", "--", "sh", "-c", `cat; echo; nproc; sed -n 's/^MemTotal: *//p' /proc/meminfo; exit 42`)
+	var cpus, memory int
+	if _, err := fmt.Sscanf(r.out, "through\n%d\n%d kB\n", &cpus, &memory); r.code != 42 || err != nil {
+		t.Errorf("%+v: %v", r, err)
+	}
+	if memory < 900<<10 || memory > 1<<20 || cpus != min(2, runtime.NumCPU()) {
+		t.Errorf("%d CPUs and %d kB of memory by default", cpus, memory)
 	}
 	if r := b.run("vm", "show", "once"); r.code != 3 {
 		t.Errorf("run --rm left the VM: %+v", r)

@@ -99,6 +99,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 		},
 		Owner: d.owners,
 		Guest: beside(exe, guestName), Backend: d.config.Backend, Image: c.Image, Network: string(c.Network),
+		Autostart: d.firstSinceBoot(), Autostarted: d.recordBoot,
 		SerialMax: serialMax, CutLog: host.CutLog, Now: time.Now, Log: d.log,
 	})
 	return nil

@@ -18,6 +18,7 @@
 //	RUN/                      BANGER_RUN_DIR, else $XDG_RUNTIME_DIR/banger, /run/user/UID/banger,
 //	                          STATE/run, whichever is usable first; root: /run/banger
 //	  bangerd.sock            the daemon's socket, unless BANGER_SOCKET says otherwise
+//	  booted                  boot ID of the host in which the VMs that start with the daemon did
 //	  vms/ID/LAUNCH.initrd    0700: the joined initramfs, until the VMM has read it
 //	CONFIG/config.toml        $XDG_CONFIG_HOME/banger, unless BANGER_CONFIG names a file
 //	DATA/runtime/             $XDG_DATA_HOME/banger: the last place to look for a bundle
@@ -92,6 +93,10 @@ func (l Layout) RunVMDir(id banger.VMID) string { return filepath.Join(l.RunVMs(
 func (l Layout) Initrd(id banger.VMID, launch string) string {
 	return filepath.Join(l.RunVMDir(id), launch+".initrd")
 }
+
+// Booted says in which boot of the host the VMs that start with the daemon
+// were started; with RUN it goes at a reboot.
+func (l Layout) Booted() string { return filepath.Join(l.Run, "booted") }
 
 // Socket is where the daemon listens.
 func (l Layout) Socket() string {

@@ -30,6 +30,7 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 	limit := time.NewTimer(lookLimit)
 	defer limit.Stop()
 	var looked []<-chan struct{}
+	due := newAutostarts()
 	for _, r := range recs {
 		unlock, err := m.locks.Lock(ctx, r.ID)
 		if err != nil {
@@ -37,13 +38,16 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 		}
 		known := make(chan struct{})
 		looked = append(looked, known)
+		begun := due.add()
 		m.wait.Go(func() {
 			defer unlock()
-			if err := m.reconcile(r, sync.OnceFunc(func() { close(known) })); err != nil && m.ctx.Err() == nil {
+			defer begun()
+			if err := m.reconcile(r, sync.OnceFunc(func() { close(known) }), due, begun); err != nil && m.ctx.Err() == nil {
 				m.c.Log.Error("reconcile", "vm", r.ID, "name", r.Spec.Name, "err", err)
 			}
 		})
 	}
+	m.wait.Go(func() { m.autostarted(due) })
 	for _, known := range looked {
 		select {
 		case <-known:
@@ -56,8 +60,9 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 	return nil
 }
 
-// reconcile calls known once the VM's state can be told.
-func (m *Manager) reconcile(rec banger.Record, known func()) error {
+// reconcile calls known once the VM's state can be told, and begun once a start
+// that is due is recorded.
+func (m *Manager) reconcile(rec banger.Record, known func(), due *autostarts, begun func()) error {
 	defer known() // after all else: the state is no longer said to be changing
 	ctx, end := m.repair(rec.ID)
 	defer end()
@@ -66,6 +71,16 @@ func (m *Manager) reconcile(rec banger.Record, known func()) error {
 		return err
 	}
 	s.background = true
+	if err := m.look(ctx, s, func() { known(); begun() }); err != nil || !s.due() {
+		return err
+	}
+	return s.autostart(ctx, due, known, begun)
+}
+
+// look finishes or undoes what an earlier daemon had begun with a VM, adopts a
+// VMM that lives, and takes down what is left of one that does not.
+func (m *Manager) look(ctx context.Context, s *subject, known func()) error {
+	rec := s.rec
 	hook := s.hook(silent{m.c.Log.With("vm", rec.ID, "name", rec.Spec.Name)})
 	switch {
 	case rec.Intent == banger.IntentCreating || rec.Intent == banger.IntentDeleting:
@@ -145,6 +160,7 @@ func (s *subject) lost(ctx context.Context, hook steps.Hook) error {
 	if s.rec.Run.Handle == nil {
 		exit.Detail = "bangerd ended before it was launched"
 	}
+	s.vanished = exit.Cause == banger.ExitUnknown
 	return s.after(ctx, hook, &exit)
 }
 

@@ -9,15 +9,16 @@ import (
 	"banger/internal/storage"
 )
 
-// Set changes a stopped VM. Nothing is changed unless everything is valid; what
-// was begun is finished whoever goes away, by the next daemon if need be.
+// Set changes a VM. Nothing is changed unless everything is valid; what was
+// begun is finished whoever goes away, by the next daemon if need be. A new name
+// leaves address and disks alone; the guest hears of it at its next start.
 func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, error) {
 	return m.change(ctx, ref, keepsRun, func(s *subject) error {
 		spec, err := m.respec(s, c)
 		if err != nil {
 			return err
 		}
-		if s.rec.Run != nil {
+		if s.rec.Run != nil && c.needsStop() {
 			return banger.Errorf(banger.WrongState, "%s is running", s.rec.Spec.Name).WithRemedy("banger stop %s", s.rec.Spec.Name)
 		}
 		return m.claim(ctx, s.rec.ID, spec.Publish, func() error {
@@ -45,10 +46,21 @@ func (s *subject) respecify(ctx context.Context, spec banger.Spec, disk bool) er
 	return errors.Join(err, s.save(ctx, func(r *banger.Record) { r.Spec = was }))
 }
 
+// needsStop reports whether c changes what a VMM was started with.
+func (c Change) needsStop() bool {
+	c.Name, c.Autostart = nil, nil
+	return c != Change{}
+}
+
 // respec returns the spec that a change asks for.
 func (m *Manager) respec(s *subject, c Change) (banger.Spec, error) {
 	spec := s.rec.Spec
 	var errs []error
+	if c.Name != nil {
+		spec.Name = *c.Name
+		errs = append(errs, banger.ValidName(spec.Name))
+	}
+	spec.Autostart = orElse(c.Autostart, spec.Autostart)
 	if c.CPUs != nil {
 		spec.CPUs = *c.CPUs
 		errs = append(errs, checkCPUs(spec.CPUs))
@@ -61,7 +73,7 @@ func (m *Manager) respec(s *subject, c Change) (banger.Spec, error) {
 		spec.Disk = *c.Disk
 		errs = append(errs, checkDisk(spec.Disk, 0))
 		if spec.Disk > 0 && spec.Disk < s.rec.Spec.Disk {
-			errs = append(errs, invalid("disk of %s cannot shrink from %s to %s", spec.Name, banger.FormatSize(s.rec.Spec.Disk), banger.FormatSize(spec.Disk)))
+			errs = append(errs, invalid("disk of %s cannot shrink from %s to %s", s.rec.Spec.Name, banger.FormatSize(s.rec.Spec.Disk), banger.FormatSize(spec.Disk)))
 		}
 	}
 	if c.Network != nil {

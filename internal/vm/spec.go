@@ -19,7 +19,9 @@ type Create struct {
 	NoStart                       bool
 }
 
-// A Change is what a user wants of a stopped VM; nil stays.
+// A Change is what a user wants of a VM; nil stays. Its name and whether it
+// starts with the daemon may change while it runs, all else only while it is
+// stopped.
 type Change struct {
 	CPUs         *int
 	Memory, Disk *int64
@@ -114,8 +116,9 @@ func (m *Manager) resolve(c Create) (banger.Spec, error) {
 		Memory:  orElse(c.Memory, m.c.Limits.Memory),
 		Disk:    orElse(c.Disk, m.c.Limits.Disk),
 
-		Isolated: orElse(c.Isolated, false),
-		Publish:  orElse(c.Publish, []banger.Publish{}),
+		Isolated:  orElse(c.Isolated, false),
+		Publish:   orElse(c.Publish, []banger.Publish{}),
+		Autostart: orElse(c.Autostart, false),
 	}
 	if c.Name != nil {
 		if err := banger.ValidName(*c.Name); err != nil {

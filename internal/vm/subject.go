@@ -24,6 +24,8 @@ type subject struct {
 
 	background bool // nobody asked: interrupted, it leaves a VMM that lives to whoever comes next
 
+	vanished bool // its run ended while no daemon ran, and nobody knows why
+
 	launched bool  // a VMM of this run may have written to the console's log
 	console  int64 // bytes that the log had before
 

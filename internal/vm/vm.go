@@ -135,6 +135,8 @@ type Config struct {
 	Network       string                           // default network mode; "": auto
 	SerialMax     int64                            // bytes a log may have
 	CutLog        func(path string, limit int64) error
+	Autostart     bool   // VMs that start with the daemon are due: it is the first one since the host booted
+	Autostarted   func() // called once all that are due have been begun; may be nil
 	Now           func() time.Time
 	Log           *slog.Logger
 	Hook          func(id banger.VMID, step string, at steps.Phase) error // tests fail and kill with it

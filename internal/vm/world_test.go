@@ -41,19 +41,20 @@ type world struct {
 	layout layout.Layout
 	store  *store.Store
 
-	mu       sync.Mutex
-	lines    map[string]bool
-	procs    map[string]*process // by launch ID
-	sizes    map[banger.VMID]int64
-	mute     bool          // guests do not answer
-	early    bool          // VMMs end at once
-	deaf     bool          // guests are asked to shut down and do not
-	offline  error         // networks cannot be had
-	broken   error         // records cannot be changed
-	later    atomic.Int64  // how far its clock is ahead, ns
-	patience time.Duration // until a guest must have answered
-	stuck    chan struct{} // if not nil: VMMs answer no new daemon until it is closed
-	cut      chan struct{} // closed: networks are gone
+	mu        sync.Mutex
+	lines     map[string]bool
+	procs     map[string]*process // by launch ID
+	sizes     map[banger.VMID]int64
+	mute      bool             // guests do not answer
+	early     bool             // VMMs end at once
+	deaf      bool             // guests are asked to shut down and do not
+	offline   error            // networks cannot be had
+	broken    error            // records cannot be changed
+	later     atomic.Int64     // how far its clock is ahead, ns
+	patience  time.Duration    // until a guest must have answered
+	configure func(*vm.Config) // changes the next daemon, may be nil
+	stuck     chan struct{}    // if not nil: VMMs answer no new daemon until it is closed
+	cut       chan struct{}    // closed: networks are gone
 }
 
 func newWorld(t *testing.T) *world {
@@ -91,7 +92,7 @@ func digest(n int) banger.Digest { return banger.Digest(fmt.Sprintf("sha256:%064
 func (w *world) manager(hook func(banger.VMID, string, steps.Phase) error) *vm.Manager {
 	dir := filepath.Dir(w.layout.State)
 	subnet := network.SubnetOf(netip.MustParsePrefix("10.9.0.0/20"))
-	m := vm.New(vm.Config{
+	c := vm.Config{
 		Store: records{w.store, w}, Images: images{w}, Backends: []vmm.Backend{backend{w}}, Disks: []storage.Strategy{disks{w}},
 		Nets: []network.Attacher{nets{w}}, Paths: w.layout, Guests: guests{w},
 		Limits:   vm.Limits{CPUs: 2, Memory: 1 << 30, Disk: 4 << 30, HostMemory: func() (int64, error) { return 8 << 30, nil }},
@@ -102,7 +103,11 @@ func (w *world) manager(hook func(banger.VMID, string, steps.Phase) error) *vm.M
 		Owner: func(banger.Lease) *banger.Owner { return nil },
 		Guest: filepath.Join(dir, "guest"), Now: func() time.Time { return time.Now().Add(time.Duration(w.later.Load())) }, Log: slog.New(slog.DiscardHandler), Hook: hook,
 		SerialMax: 8 << 10, CutLog: host.CutLog,
-	})
+	}
+	if w.configure != nil {
+		w.configure(&c)
+	}
+	m := vm.New(c)
 	w.t.Cleanup(m.Close)
 	return m
 }

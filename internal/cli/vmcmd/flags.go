@@ -182,6 +182,8 @@ type spec struct {
 	alone   choice
 	backend word
 	bundle  word
+
+	autostart choice
 }
 
 var networks = []string{string(banger.NetworkAuto), string(banger.NetworkUser), string(banger.NetworkRouted)}
@@ -193,6 +195,8 @@ func (s *spec) addChangeable(cmd *cobra.Command) {
 	f.Var(&s.memory, "memory", "memory, with its unit: 512MiB, 2G")
 	f.Var(&s.disk, "disk", "size of the root disk, with its unit")
 	f.Var(&s.network, "network", strings.Join(networks, ", "))
+	f.Var(&s.autostart, "autostart", "start it with the daemon, as after a reboot of the host")
+	f.Lookup("autostart").NoOptDefVal = "true"
 	complete(cmd, "network", networks)
 	f.Var(&s.publish, "publish", "lead a port of the host to one of the VM's; may be repeated, none takes all away")
 	f.Var(&s.alone, "isolated", "the VM reaches nothing, no other VM, and in network mode user not the world either")
@@ -232,6 +236,7 @@ func (s *spec) request(e Env) (api.CreateRequest, error) {
 		CPUs: s.cpus.Optional, Memory: s.memory.Optional, Disk: s.disk.Optional,
 		Network: s.network.Optional, Backend: backend, Bundle: bundle,
 		Publish: s.publish.Optional, Isolated: s.alone.Optional,
+		Autostart: s.autostart.Optional,
 	}, nil
 }
 

@@ -21,10 +21,13 @@ type setOptions struct {
 func newSet(e Env) *cobra.Command {
 	o := &setOptions{}
 	cmd := &cobra.Command{
-		Use:     "set VM",
-		Short:   "Change a VM that is stopped",
-		Long:    "Change a VM that is stopped. What is left out stays; a disk can only grow. The ports\nof --publish take the place of all that the VM published.",
-		Example: "  banger vm set web --cpu 4 --memory 8GiB\n  banger vm set web --publish 8080:80 --publish 5353:53/udp\n  banger vm set web --publish none",
+		Use:   "set VM",
+		Short: "Change a VM",
+		Long: `Change a VM that is stopped. What is left out stays; a disk can only grow. The
+name and --autostart can be changed while it runs, too; its guest takes the new
+name at its next start. The ports of --publish take the place of all that the VM
+published.`,
+		Example: "  banger vm set web --cpu 4 --memory 8GiB\n  banger vm set web --name shop --autostart\n  banger vm set web --publish 8080:80 --publish 5353:53/udp\n  banger vm set web --publish none",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.vm = args[0]
@@ -37,9 +40,10 @@ func newSet(e Env) *cobra.Command {
 			}
 			return runSet(cmd.Context(), e, o, c)
 		},
-		ValidArgsFunction: e.vmNames(isStopped),
+		ValidArgsFunction: e.vmNames(isAny),
 	}
 	o.addChangeable(cmd)
+	cmd.Flags().Var(&o.name, "name", "its new name; address and disk stay")
 	return cmd
 }
 
@@ -48,6 +52,7 @@ func runSet(ctx context.Context, e Env, o *setOptions, c setter) error {
 		VM:   o.vm,
 		CPUs: o.cpus.Optional, Memory: o.memory.Optional, Disk: o.disk.Optional,
 		Network: o.network.Optional, Publish: o.publish.Optional, Isolated: o.alone.Optional,
+		Name: o.name.Optional, Autostart: o.autostart.Optional,
 	})
 	if err != nil {
 		return err

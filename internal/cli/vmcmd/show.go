@@ -74,6 +74,9 @@ func describe(r *streams.Rows, vm banger.VM) {
 	r.Add("Address", vm.Addr.String())
 	r.Add("MAC", vm.MAC)
 	r.Add("Backend", vm.Backend)
+	if vm.Autostart {
+		r.Add("Autostart", "with the daemon")
+	}
 	if vm.PID != 0 {
 		r.Add("Accelerator", vm.Accelerator)
 		r.Add("PID", strconv.Itoa(vm.PID))

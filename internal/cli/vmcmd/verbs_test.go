@@ -34,6 +34,10 @@ func TestVerbs(t *testing.T) {
 		{"vm wait web", `vm.wait {"vm":"web","for":"ready"}`, "", "guest\n"},
 		{"vm wait web --for booted --timeout 1m", `vm.wait {"vm":"web","for":"booted","timeout_seconds":60}`, "", "guest\n"},
 		{"vm set web --memory 2G", `vm.set {"vm":"web","memory_bytes":2147483648}`, "web\n", ""},
+		{"vm set web --name shop", `vm.set {"vm":"web","name":"shop"}`, "web\n", ""},
+		{"vm set web --autostart", `vm.set {"vm":"web","autostart":true}`, "web\n", ""},
+		{"vm set web --autostart=false", `vm.set {"vm":"web","autostart":false}`, "web\n", ""},
+		{"vm create --autostart", `vm.create {"autostart":true}`, "web\n", "guest\n"},
 		{"vm create", `vm.create {}`, "web\n", "guest\n"},
 	} {
 		s := newSession(t, map[string]any{

@@ -81,10 +81,11 @@ type Record struct {
 type Intent string
 
 const (
-	IntentCreating Intent = "creating" // not yet there: undone after a crash
-	IntentStopped  Intent = "stopped"
-	IntentRunning  Intent = "running"
-	IntentDeleting Intent = "deleting" // finished after a crash
+	IntentCreating  Intent = "creating" // not yet there: undone after a crash
+	IntentStopped   Intent = "stopped"
+	IntentRunning   Intent = "running"
+	IntentResetting Intent = "resetting" // stopped, with a new disk: finished after a crash
+	IntentDeleting  Intent = "deleting"  // finished after a crash
 )
 
 // A Run is one launch of a VM. Launch and Endpoint are recorded before the VMM

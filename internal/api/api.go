@@ -29,6 +29,7 @@ const (
 	VMStop    = "vm.stop"    // op → VM
 	VMRestart = "vm.restart" // op → VM
 	VMKill    = "vm.kill"    // op → VM
+	VMReset   = "vm.reset"   // op → VM
 	VMDelete  = "vm.delete"  // op → VM, as it last was
 	VMWait    = "vm.wait"    // op → VM
 	VMSet     = "vm.set"     // → VM

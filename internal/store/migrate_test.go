@@ -1,15 +1,58 @@
 package store_test
 
 import (
+	"database/sql"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	"banger"
 	"banger/internal/store"
 )
+
+// A VM of an older schema keeps what it was meant to be.
+func TestMigrateIntent(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "banger.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"0001_init.sql", "0002_links.sql"} {
+		b, err := os.ReadFile(filepath.Join("migrations", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Exec(string(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const id = "0a1b2c3d"
+	if _, err := db.Exec(`PRAGMA user_version = 2;
+		INSERT INTO image VALUES ('0123456789ab', 'debian', 1, 'Debian', '6.1', '{}', '{}', '{}', '{}', 1, '/b');
+		INSERT INTO vm (id, name, image, image_id, cpus, memory, disk, network, backend, address, mac, machine_id, host_key, intent, created_at)
+		VALUES ('0a1b2c3d', 'web', 'debian', '0123456789ab', 1, 1, 1, 'user', 'qemu', '10.0.0.1', '02:00:00:00:00:01',
+			'0123456789abcdef0123456789abcdef', 'key', 'running', 1)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, path)
+	r, err := s.VM(t.Context(), id)
+	if err != nil || r.Intent != banger.IntentRunning {
+		t.Errorf("intent %q, %v", r.Intent, err)
+	}
+	for intent, ok := range map[banger.Intent]bool{banger.IntentResetting: true, "dreaming": false} {
+		_, err := s.UpdateVM(t.Context(), id, func(r *banger.Record) error { r.Intent = intent; return nil })
+		if (err == nil) != ok {
+			t.Errorf("intent %s: %v", intent, err)
+		}
+	}
+}
 
 // Migrations are numbered from 1 without gaps: the number is their place.
 func TestMigrationNumbers(t *testing.T) {

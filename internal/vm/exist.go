@@ -17,8 +17,12 @@ import (
 func exist() []steps.Step[*subject] {
 	return []steps.Step[*subject]{
 		{Name: "directory", Ensure: ensureDir, Release: releaseDir},
-		{Name: "root disk", Ensure: ensureDisk, Release: releaseDisk},
+		rootDisk(),
 	}
+}
+
+func rootDisk() steps.Step[*subject] {
+	return steps.Step[*subject]{Name: "root disk", Ensure: ensureDisk, Release: releaseDisk}
 }
 
 func ensureDir(_ context.Context, s *subject) error {

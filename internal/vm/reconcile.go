@@ -86,6 +86,9 @@ func (m *Manager) look(ctx context.Context, s *subject, known func()) error {
 	case rec.Intent == banger.IntentCreating || rec.Intent == banger.IntentDeleting:
 		defer m.enter(rec.ID, banger.StateStopping)()
 		return s.remove(context.WithoutCancel(ctx), hook)
+	case rec.Intent == banger.IntentResetting:
+		defer m.enter(rec.ID, banger.StateStopping)()
+		return s.reset(ctx, hook)
 	case rec.Run == nil:
 		known()
 		return s.finishGrowth(ctx)

@@ -21,6 +21,11 @@ func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, err
 		if s.rec.Run != nil && c.needsStop() {
 			return banger.Errorf(banger.WrongState, "%s is running", s.rec.Spec.Name).WithRemedy("banger stop %s", s.rec.Spec.Name)
 		}
+		if c.Disk != nil {
+			if err := s.resetting(ctx, s.hook(silent{m.c.Log})); err != nil {
+				return err
+			}
+		}
 		return m.claim(ctx, s.rec.ID, spec.Publish, func() error {
 			return s.respecify(context.WithoutCancel(ctx), spec, c.Disk != nil)
 		})

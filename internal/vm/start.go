@@ -106,6 +106,9 @@ func (s *subject) start(ctx context.Context, hook steps.Hook) error {
 			return fmt.Errorf("clear what an earlier run left: %w", err)
 		}
 	}
+	if err := s.resetting(ctx, hook); err != nil {
+		return err
+	}
 	now := s.m.c.Now()
 	err := s.save(ctx, func(r *banger.Record) {
 		r.Intent = banger.IntentRunning

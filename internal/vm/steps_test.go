@@ -181,6 +181,9 @@ func TestDieEverywhere(t *testing.T) {
 		if _, err := m.Stop(t.Context(), "web", nil, quiet{}); err != nil {
 			t.Error(err)
 		}
+		if _, err := m.Reset(t.Context(), "web", quiet{}); err != nil {
+			t.Error(err)
+		}
 		if _, err := m.Start(t.Context(), "web", quiet{}); err != nil {
 			t.Error(err)
 		}
@@ -237,6 +240,9 @@ func dieAtNth(n int) func(banger.VMID, string, steps.Phase) error {
 // checkSound holds what is there against what the VM is said to be.
 func checkSound(t *testing.T, w *world, m *vm.Manager, v banger.VM) {
 	t.Helper()
+	if disk := "disk " + string(v.ID); !strings.Contains(w.String(), disk) {
+		t.Errorf("its disk is missing:\n%s", w)
+	}
 	switch v.State {
 	case banger.StateRunning:
 		if _, err := m.Wait(t.Context(), v.Name, vm.ForReady, 0); err != nil {

@@ -29,6 +29,10 @@ func (c *Client) KillVM(ctx context.Context, r api.VMRequest) (*Op[banger.VM], e
 	return start[banger.VM](ctx, c, api.VMKill, r)
 }
 
+func (c *Client) ResetVM(ctx context.Context, r api.VMRequest) (*Op[banger.VM], error) {
+	return start[banger.VM](ctx, c, api.VMReset, r)
+}
+
 // DeleteVM's result is the VM as it last was.
 func (c *Client) DeleteVM(ctx context.Context, r api.DeleteRequest) (*Op[banger.VM], error) {
 	return start[banger.VM](ctx, c, api.VMDelete, r)

@@ -29,6 +29,8 @@ func TestVerbs(t *testing.T) {
 		{"stop web --timeout 0", `vm.stop {"vm":"web","timeout_seconds":0}`, "web\n", "guest\n"},
 		{"vm restart web", `vm.restart {"vm":"web"}`, "web\n", "guest\n"},
 		{"vm kill web", `vm.kill {"vm":"web"}`, "web\n", "guest\n"},
+		{"vm reset web", `vm.reset {"vm":"web"}`, "web\n", "guest\n"},
+		{"vm reset --all", "vm.list {}\n" + `vm.reset {"vm":"b"}`, "web\n", "guest\n"},
 		{"vm delete web", `vm.delete {"vm":"web"}`, "web\n", "guest\n"},
 		{"rm -f web", `vm.delete {"vm":"web","force":true}`, "web\n", "guest\n"},
 		{"vm wait web", `vm.wait {"vm":"web","for":"ready"}`, "", "guest\n"},
@@ -41,7 +43,7 @@ func TestVerbs(t *testing.T) {
 		{"vm create", `vm.create {}`, "web\n", "guest\n"},
 	} {
 		s := newSession(t, map[string]any{
-			api.VMStart: done, api.VMStop: done, api.VMRestart: done, api.VMKill: done, api.VMDelete: done,
+			api.VMStart: done, api.VMStop: done, api.VMRestart: done, api.VMKill: done, api.VMReset: done, api.VMDelete: done,
 			api.VMWait: done, api.VMCreate: done, api.VMSet: web, api.VMList: all,
 		})
 		if err := s.run(t.Context(), strings.Fields(c.args)...); err != nil {
@@ -119,14 +121,14 @@ func TestInterrupt(t *testing.T) {
 		cancelled bool
 	}{
 		{"vm create", true}, {"run -- true", true}, {"vm start web", true}, {"vm wait web", true},
-		{"vm stop web", false}, {"vm delete web", false}, {"vm kill web", false}, {"vm restart web", false},
+		{"vm stop web", false}, {"vm delete web", false}, {"vm kill web", false}, {"vm restart web", false}, {"vm reset web", false},
 	} {
 		ctx, interrupt := context.WithCancel(t.Context())
 		s := newSession(t, nil)
 		op := operation{wait: true, events: []banger.Event{{Type: banger.EventStepDone, Step: "begun"}}}
 		s.answers = map[string]any{
 			api.VMCreate: op, api.VMStart: op, api.VMWait: op,
-			api.VMStop: op, api.VMDelete: op, api.VMKill: op, api.VMRestart: op,
+			api.VMStop: op, api.VMDelete: op, api.VMKill: op, api.VMReset: op, api.VMRestart: op,
 		}
 		s.io.Err = onWrite(interrupt)
 		err := s.run(ctx, strings.Fields(c.args)...)

@@ -40,6 +40,7 @@ type Client interface {
 	stopper
 	restarter
 	killer
+	resetter
 	deleter
 	shower
 	setter
@@ -61,7 +62,7 @@ func New(e Env) *cobra.Command {
 		Long:    "Create, run and delete VMs. A VM is named by its name, or by the beginning of its ID.",
 	}
 	cmd.AddCommand(
-		newCreate(e), newStart(e), newStop(e), newRestart(e), newKill(e), newDelete(e),
+		newCreate(e), newStart(e), newStop(e), newRestart(e), newKill(e), newReset(e), newDelete(e),
 		newList(e), newShow(e), newSet(e), newSSH(e), newSSHConfig(e), newSSHProxy(e), newExec(e), newCP(e), newLogs(e), newWait(e), newPorts(e),
 	)
 	return cmd

@@ -68,6 +68,7 @@ func (h *Handler) Mux() http.Handler {
 	post(api.VMStop, operation(h, stopVM))
 	post(api.VMRestart, operation(h, restartVM))
 	post(api.VMKill, operation(h, killVM))
+	post(api.VMReset, operation(h, resetVM))
 	post(api.VMDelete, operation(h, deleteVM))
 	post(api.VMWait, operation(h, waitVM))
 	post(api.VMSet, answer(h, h.setVM))

@@ -66,6 +66,12 @@ func killVM(h *Handler, req api.VMRequest) (task, error) {
 	})
 }
 
+func resetVM(h *Handler, req api.VMRequest) (task, error) {
+	return h.onVM(req.VM, func(ctx context.Context, rep vm.Reporter) (banger.VM, error) {
+		return h.VMs.Reset(ctx, req.VM, rep)
+	})
+}
+
 func deleteVM(h *Handler, req api.DeleteRequest) (task, error) {
 	return h.onVM(req.VM, func(ctx context.Context, rep vm.Reporter) (banger.VM, error) {
 		return h.VMs.Delete(ctx, req.VM, req.Force, rep)

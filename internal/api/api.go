@@ -66,6 +66,13 @@ func OpEventsPath(id string, from int) string {
 	return fmt.Sprintf("%sop/%s/events?from=%d", Prefix, id, from)
 }
 
+// EventsPath is GET: what happened to VMs (banger.VMEvent) as newline-delimited
+// JSON, from number from on, 0 for all that is remembered; with follow also
+// what happens, until the daemon ends.
+func EventsPath(from int64, follow bool) string {
+	return fmt.Sprintf("%sevents?from=%d&follow=%t", Prefix, from, follow)
+}
+
 // An Optional field of a request is absent or a value, never null: null is
 // refused so that a client's mistake does not pass for "the default".
 type Optional[T any] struct {

@@ -109,7 +109,8 @@ func NewEventWriter(w http.ResponseWriter) (*EventWriter, error) {
 	return &EventWriter{w: json.NewEncoder(w), rc: rc}, nil
 }
 
-// Write sends e. An error means that the client is gone.
-func (w *EventWriter) Write(e banger.Event) error {
+// Write sends e, a banger.Event or banger.VMEvent. An error means that the
+// client is gone.
+func (w *EventWriter) Write(e any) error {
 	return errors.Join(w.w.Encode(e), w.rc.Flush())
 }

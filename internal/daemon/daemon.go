@@ -140,6 +140,7 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
 	}
+	srv.RegisterOnShutdown(d.vms.EndEvents) // who follows them is not waited for
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(sock) }()
 	if err := d.announce(lock); err != nil {

@@ -115,6 +115,9 @@ func (m *Manager) create(ctx context.Context, rec banger.Record, img banger.Imag
 	if err == nil {
 		err = s.save(ctx, func(r *banger.Record) { r.Intent = banger.IntentStopped })
 	}
+	if err == nil {
+		s.tell(banger.VMCreated)
+	}
 	if err == nil && !noStart {
 		err = s.start(ctx, hook)
 	}

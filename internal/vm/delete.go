@@ -27,7 +27,11 @@ func (s *subject) remove(ctx context.Context, hook steps.Hook) error {
 		return err
 	}
 	if s.rec.Run != nil {
-		if err := s.down(ctx, hook, nil); err != nil {
+		var exit *banger.Exit
+		if s.life != nil && !s.life.over() {
+			exit = &banger.Exit{Cause: banger.ExitKilled, At: s.m.c.Now()}
+		}
+		if err := s.down(ctx, hook, exit); err != nil {
 			return err
 		}
 	}
@@ -38,6 +42,7 @@ func (s *subject) remove(ctx context.Context, hook steps.Hook) error {
 		return err
 	}
 	s.m.forgetReboots(s.rec.ID)
+	s.tell(banger.VMDeleted)
 	s.m.mu.Lock()
 	s.m.changed()
 	s.m.mu.Unlock()

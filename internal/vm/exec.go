@@ -135,6 +135,6 @@ func (m *Manager) reach(ctx context.Context, r banger.Record) (Guest, *life, err
 	if err != nil {
 		return nil, nil, fmt.Errorf("reach the guest of %s: %w", r.Spec.Name, err)
 	}
-	m.setReady(l) // a repair that was interrupted did not come so far
+	s.setReady(l) // a repair that was interrupted did not come so far
 	return g, l, nil
 }

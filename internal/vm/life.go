@@ -13,6 +13,7 @@ type life struct {
 	proc   vmm.Process
 	gone   chan struct{} // closed when the VMM has ended
 	exit   banger.Exit   // valid once gone is closed
+	told   bool          // that it is ready was an event, perhaps of an earlier daemon; guarded by Manager.mu
 	ready  bool          // the guest program has answered; guarded by Manager.mu
 
 	guarded bool          // the loss of its network is noticed; guarded by the VM's lock
@@ -74,12 +75,17 @@ func (m *Manager) forget(id banger.VMID, l *life) {
 	}
 }
 
-func (m *Manager) setReady(l *life) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// setReady says that the guest of this run answers.
+func (s *subject) setReady(l *life) {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
 	if !l.ready && l.problem == nil {
 		l.ready = true
-		m.changed()
+		s.m.changed()
+	}
+	if !l.told {
+		l.told = true
+		s.tell(banger.VMReady)
 	}
 }
 

@@ -103,6 +103,7 @@ func (m *Manager) look(ctx context.Context, s *subject, known func()) error {
 		return s.lost(ctx, hook)
 	}
 	if err != nil {
+		s.tellOf(banger.VMEvent{Type: banger.VMProblem, Problem: problem(err)})
 		return s.save(m.ctx, func(r *banger.Record) { r.Problem = problem(err) })
 	}
 	h := p.Handle()
@@ -110,7 +111,9 @@ func (m *Manager) look(ctx context.Context, s *subject, known func()) error {
 		return errors.Join(err, p.Close())
 	}
 	s.life = m.watch(rec.ID, rec.Run.Launch, p)
+	s.life.told = !rec.Run.ReadyAt.IsZero()
 	leave()
+	s.tell(banger.VMAdopted)
 	m.c.Log.Info("adopted", "vm", rec.ID, "name", rec.Spec.Name, "pid", h.PID)
 	known()
 	m.mend(ctx, s, hook)
@@ -148,6 +151,7 @@ func (m *Manager) mend(ctx context.Context, s *subject, hook steps.Hook) {
 	var p *banger.Problem
 	if err != nil {
 		p = problem(err)
+		s.tellOf(banger.VMEvent{Type: banger.VMProblem, Problem: p})
 		m.c.Log.Error("mend", "vm", s.rec.ID, "err", err)
 	}
 	if err := s.save(m.ctx, func(r *banger.Record) { r.Problem = p }); err != nil {

@@ -49,7 +49,11 @@ func (s *subject) reset(ctx context.Context, hook steps.Hook) error {
 		}
 		return err
 	}
-	return s.save(ctx, func(r *banger.Record) { r.Intent = banger.IntentStopped; r.Problem = nil })
+	err = s.save(ctx, func(r *banger.Record) { r.Intent = banger.IntentStopped; r.Problem = nil })
+	if err == nil {
+		s.tell(banger.VMReset)
+	}
+	return err
 }
 
 // resetting finishes a reset that was begun, before anything else uses the disk.

@@ -286,7 +286,7 @@ func ensureGuest(ctx context.Context, s *subject) error {
 			return err
 		}
 	}
-	s.m.setReady(s.life)
+	s.setReady(s.life)
 	return nil
 }
 

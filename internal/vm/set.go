@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"reflect"
 
 	"banger"
 	"banger/internal/steps"
@@ -27,9 +28,25 @@ func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, err
 			}
 		}
 		return m.claim(ctx, s.rec.ID, spec.Publish, func() error {
-			return s.respecify(context.WithoutCancel(ctx), spec, c.Disk != nil)
+			was := s.rec.Spec
+			if err := s.respecify(context.WithoutCancel(ctx), spec, c.Disk != nil); err != nil {
+				return err
+			}
+			s.tellOfChange(was)
+			return nil
 		})
 	})
+}
+
+// tellOfChange tells what of the spec is another than it was.
+func (s *subject) tellOfChange(was banger.Spec) {
+	now := s.rec.Spec
+	if was.Name != now.Name {
+		s.tellOf(banger.VMEvent{Type: banger.VMRenamed, Was: was.Name})
+	}
+	if was.Name = now.Name; !reflect.DeepEqual(was, now) {
+		s.tell(banger.VMChanged)
+	}
 }
 
 // respecify records what is wanted and then makes the disk so.

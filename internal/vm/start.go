@@ -118,11 +118,13 @@ func (s *subject) start(ctx context.Context, hook steps.Hook) error {
 	if err != nil {
 		return err
 	}
+	s.tell(banger.VMStarting)
 	err = s.launch(ctx, hook)
 	if err == nil || s.background && ctx.Err() != nil && s.rec.Run != nil && s.life != nil {
 		return err
 	}
 	e := s.explain(ctx, err)
+	s.tellOf(banger.VMEvent{Type: banger.VMFailed, Problem: problem(e)})
 	return errors.Join(e, s.settle(context.WithoutCancel(ctx), nil))
 }
 
@@ -164,7 +166,7 @@ func (s *subject) settle(ctx context.Context, exit *banger.Exit) error {
 		s.m.forget(s.rec.ID, s.life)
 		s.life = nil
 	}
-	return s.save(ctx, func(r *banger.Record) {
+	err := s.save(ctx, func(r *banger.Record) {
 		if r.Intent == banger.IntentRunning {
 			r.Intent = banger.IntentStopped
 		}
@@ -173,4 +175,8 @@ func (s *subject) settle(ctx context.Context, exit *banger.Exit) error {
 			r.LastExit = exit
 		}
 	})
+	if err == nil && exit != nil {
+		s.tellOf(banger.VMEvent{Type: banger.VMStopped, Exit: exit})
+	}
+	return err
 }

@@ -146,6 +146,7 @@ type Config struct {
 type Manager struct {
 	c     Config
 	locks keylock.Map[banger.VMID]
+	feed  *feed
 
 	claims sync.Mutex // held from the look at all published ports until a record is written
 
@@ -165,13 +166,14 @@ type Manager struct {
 // New returns a Manager that has looked at nothing yet; call Reconcile.
 func New(c Config) *Manager {
 	ctx, stop := context.WithCancel(context.Background())
-	return &Manager{c: c, lives: map[banger.VMID]*life{}, phase: map[banger.VMID]banger.State{}, mends: map[banger.VMID]context.CancelFunc{}, reboots: map[banger.VMID][]time.Time{}, news: make(chan struct{}), ctx: ctx, stop: stop}
+	return &Manager{c: c, feed: newFeed(c.Now), lives: map[banger.VMID]*life{}, phase: map[banger.VMID]banger.State{}, mends: map[banger.VMID]context.CancelFunc{}, reboots: map[banger.VMID][]time.Time{}, news: make(chan struct{}), ctx: ctx, stop: stop}
 }
 
 // Close lets go of all VMs: they live on. It returns when nothing of the
 // Manager runs any more.
 func (m *Manager) Close() {
 	m.stop()
+	m.EndEvents()
 	m.mu.Lock()
 	for _, l := range m.lives {
 		if l.proc != nil {

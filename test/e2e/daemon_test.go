@@ -85,6 +85,10 @@ func TestEndsWithoutDaemon(t *testing.T) {
 		t.Errorf("told as %+v", got.LastExit)
 	}
 
+	if out := b.ok("events"); !strings.Contains(out, `"type":"stopped","vm":"`+string(v.ID)+`","name":"alone","exit":{"cause":"guest"`) {
+		t.Errorf("the next daemon's events:\n%s", out)
+	}
+
 	b.ok("vm", "start", "alone")
 	v = b.show("alone")
 	kill(t, b.daemonPID())

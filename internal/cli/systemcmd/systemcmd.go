@@ -34,13 +34,14 @@ type Client interface {
 	examiner
 	vmStopper
 	networker
+	eventer
 }
 
 type statuser interface {
 	DaemonStatus(ctx context.Context) (api.Status, error)
 }
 
-// New returns banger daemon, doctor and version.
+// New returns banger daemon, events, doctor and version.
 func New(e Env) []*cobra.Command {
 	daemon := &cobra.Command{
 		Use:     "daemon",
@@ -50,7 +51,7 @@ func New(e Env) []*cobra.Command {
 it; VMs go on when it ends, and the next one takes them over.`,
 	}
 	daemon.AddCommand(newStatus(e), newStart(e), newStop(e), newRestart(e), newLogs(e))
-	return []*cobra.Command{newNetwork(e), daemon, newDoctor(e), newVersion(e)}
+	return []*cobra.Command{newNetwork(e), daemon, newEvents(e), newDoctor(e), newVersion(e)}
 }
 
 func addFormat(cmd *cobra.Command, f *streams.Format) {

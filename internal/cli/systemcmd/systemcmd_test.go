@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +27,7 @@ type fake struct {
 	vms     []banger.VM
 	log     string
 	done    []string
+	daemons []func(on func(banger.VMEvent) error) error // what each daemon in turn answers to who follows events
 }
 
 func (f *fake) Connect(context.Context) (systemcmd.Client, error) {
@@ -68,6 +70,13 @@ func (f *fake) ShowNetwork(context.Context) (api.NetworkInfo, error) {
 func (f *fake) MoveNetwork(_ context.Context, r api.NetworkMoveRequest) (api.NetworkInfo, error) {
 	f.done = append(f.done, "move "+r.Subnet)
 	return api.NetworkInfo{Subnet: r.Subnet}, nil
+}
+
+func (f *fake) Events(_ context.Context, from int64, follow bool, on func(banger.VMEvent) error) error {
+	f.done = append(f.done, fmt.Sprintf("events from %d, %v", from, follow))
+	next := f.daemons[0]
+	f.daemons = f.daemons[1:]
+	return next(on)
 }
 
 func (f *fake) ListVMs(context.Context) ([]banger.VM, error) { return f.vms, nil }
@@ -125,6 +134,43 @@ func TestNetwork(t *testing.T) {
 	}
 	if got := strings.Join(f.done, ", "); got != "move 10.77.0.0/20" {
 		t.Errorf("asked for %s", got)
+	}
+}
+
+// Who follows events goes on under the next daemon, where it was, and starts
+// none.
+func TestEvents(t *testing.T) {
+	tell := func(n int64) func(func(banger.VMEvent) error) error {
+		return func(on func(banger.VMEvent) error) error {
+			if err := on(banger.VMEvent{N: n, Type: banger.VMReady, VM: "0a1b2c3d", Name: "web"}); err != nil {
+				return err
+			}
+			return banger.Errorf(banger.Lost, "connection lost")
+		}
+	}
+	refused := func(func(banger.VMEvent) error) error { return launch.ErrNone }
+	ends := func(func(banger.VMEvent) error) error { return banger.Errorf(banger.Internal, "enough") }
+	line := func(n int) string {
+		return fmt.Sprintf(`{"n":%d,"at":"0001-01-01T00:00:00Z","type":"ready","vm":"0a1b2c3d","name":"web"}`+"\n", n)
+	}
+	for args, c := range map[string]struct {
+		daemons             []func(func(banger.VMEvent) error) error
+		done, out, err, how string
+	}{
+		"events":             {[]func(func(banger.VMEvent) error) error{tell(7)}, "events from 0, false", line(7), "", "connection lost"},
+		"events -f --from 3": {[]func(func(banger.VMEvent) error) error{tell(7), refused, tell(9), ends}, "events from 3, true; events from 8, true; events from 8, true; events from 10, true", line(7) + line(9), "bangerd has ended; waiting for the next one\nbangerd has ended; waiting for the next one\n", "enough"},
+	} {
+		f := &fake{running: true, daemons: c.daemons}
+		s, _, out, errs := streams.Test()
+		err := f.run(t, s, args)
+		if got := strings.Join(f.done, "; "); err == nil || err.Error() != c.how || got != c.done || out.String() != c.out || errs.String() != c.err {
+			t.Errorf("%s: %v\n%s\n%s%s", args, err, got, out, errs)
+		}
+	}
+	f := &fake{running: true}
+	s, _, _, _ := streams.Test()
+	if err := f.run(t, s, "events --from -1"); banger.CodeOf(err) != banger.Invalid || f.done != nil {
+		t.Errorf("--from -1: %v, %q", err, f.done)
 	}
 }
 

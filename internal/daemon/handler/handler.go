@@ -93,6 +93,7 @@ func (h *Handler) Mux() http.Handler {
 	post(api.OpCancel, answer(h, h.cancelOp))
 	post(api.OpList, answer(h, h.listOps))
 	mux.HandleFunc("GET "+api.Prefix+"op/{id}/events", h.events)
+	mux.HandleFunc("GET "+api.Prefix+"events", h.vmEvents)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		api.WriteError(w, banger.Errorf(banger.Invalid, "no operation %s %q in API version %d", r.Method, r.URL.Path, api.Version).
 			WithRemedy("banger version shows what client and daemon speak"))

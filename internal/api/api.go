@@ -38,6 +38,7 @@ const (
 	VMAccess  = "vm.access"  // → Access
 	VMExec    = "vm.exec"    // upgrades to StreamProtocol
 	VMCopy    = "vm.copy"    // upgrades to StreamProtocol
+	VMConsole = "vm.console" // upgrades to StreamProtocol: stdin and stdout are the serial console
 	VMLogs    = "vm.logs"    // streams the log's bytes, chunked
 
 	SSHConfig = "ssh.config" // → SSHConfigInfo

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -298,6 +299,16 @@ type process struct {
 	once         sync.Once
 	gone         chan struct{}
 	exit         banger.Exit
+	tty          net.Conn // the guest's end of its console, once somebody attached
+}
+
+func (p *process) Console(context.Context) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	p.tty = theirs
+	go func() { <-p.gone; theirs.Close() }()
+	return ours, nil
 }
 
 func (p *process) over() bool { return slices.Contains([]bool{closed(p.gone)}, true) }

@@ -5,6 +5,7 @@ package vmm
 import (
 	"context"
 	"errors"
+	"net"
 
 	"banger"
 )
@@ -46,6 +47,14 @@ type Process interface {
 	Wait(ctx context.Context) (banger.Exit, error)
 	// Close gives up the control connection; the VMM lives on.
 	Close() error
+}
+
+// A Consoler is a Process that lets somebody attach to its guest's serial
+// console: what the guest says from now on is read, what is written the guest
+// reads. Closing the connection detaches. One at a time; who is attached must
+// read, or the guest waits. The log goes on beside it.
+type Consoler interface {
+	Console(ctx context.Context) (net.Conn, error)
 }
 
 // Caps is what a backend offers on this host.

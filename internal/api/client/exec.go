@@ -37,6 +37,14 @@ func (c *Client) CopyVM(ctx context.Context, r api.CopyRequest, s api.ExecStream
 	return c.stream(ctx, api.VMCopy, r, !r.Out, s)
 }
 
+// ConsoleVM joins s to a VM's serial console until the VM ends or ctx does,
+// which detaches. Of s only Stdin and Stdout are used, as ExecVM uses them.
+func (c *Client) ConsoleVM(ctx context.Context, r api.VMRequest, s api.ExecStreams) error {
+	_, err := c.stream(ctx, api.VMConsole, r, true, s)
+	return err
+}
+
+// stream asks for op, which upgrades to streams, and joins s to them.
 func (c *Client) stream(ctx context.Context, op string, body any, stdin bool, s api.ExecStreams) (api.ExecExit, error) {
 	conn, err := c.upgrade(ctx, op, body, api.StreamProtocol)
 	if err != nil {

@@ -95,7 +95,7 @@ func (d *fakeDaemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		api.WriteJSON(w, struct{}{})
 		return
 	}
-	if op == api.VMExec && d.exec != nil {
+	if (op == api.VMExec || op == api.VMConsole) && d.exec != nil {
 		d.serveExec(w, r, body.Bytes())
 		return
 	}

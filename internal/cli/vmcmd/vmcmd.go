@@ -49,6 +49,7 @@ type Client interface {
 	copier
 	accessor
 	sshConfigurer
+	consoler
 	logger
 	imager
 }
@@ -63,7 +64,7 @@ func New(e Env) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newCreate(e), newStart(e), newStop(e), newRestart(e), newKill(e), newReset(e), newDelete(e),
-		newList(e), newShow(e), newSet(e), newSSH(e), newSSHConfig(e), newSSHProxy(e), newExec(e), newCP(e), newLogs(e), newWait(e), newPorts(e),
+		newList(e), newShow(e), newSet(e), newSSH(e), newSSHConfig(e), newSSHProxy(e), newExec(e), newCP(e), newConsole(e), newLogs(e), newWait(e), newPorts(e),
 	)
 	return cmd
 }

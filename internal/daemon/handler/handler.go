@@ -77,6 +77,7 @@ func (h *Handler) Mux() http.Handler {
 	post(api.VMAccess, answer(h, h.access))
 	post(api.VMExec, h.exec)
 	post(api.VMCopy, h.copy)
+	post(api.VMConsole, h.console)
 	post(api.VMLogs, h.logs)
 	post(api.SSHConfig, answer(h, h.sshConfig))
 	post(api.ImageList, answer(h, h.listImages))

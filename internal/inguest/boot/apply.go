@@ -65,6 +65,7 @@ func applyIdentity(id guestapi.Identity, readOnly bool) error {
 		unix.Sethostname([]byte(name)),
 		writeResolvConf(now, !before.equal(now), readOnly),
 		writeManagers(id),
+		writeConsole(),
 	)
 	return errors.Join(errs...)
 }

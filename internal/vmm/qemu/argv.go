@@ -27,7 +27,7 @@ func argv(m vmm.Machine, socket, accel string, khz int) ([]string, error) {
 		"-smp", strconv.Itoa(m.CPUs),
 		"-m", strconv.FormatInt(m.Memory, 10) + "B",
 		"-qmp", "unix:" + escape(socket) + ",server=on,wait=off",
-		"-chardev", "file,id=serial,append=on,path=" + escape(m.SerialLog),
+		"-chardev", "socket,id=serial,server=on,wait=off,path=" + escape(consoleSocket(socket)) + ",logappend=on,logfile=" + escape(m.SerialLog),
 		"-serial", "chardev:serial",
 		"-object", "rng-random,id=rng,filename=/dev/urandom",
 		"-device", "virtio-rng-device,rng=rng",

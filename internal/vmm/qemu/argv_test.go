@@ -40,7 +40,7 @@ func TestArgv(t *testing.T) {
 -smp 2
 -m 1073741824B
 -qmp unix:/s/vms/a,,b/qmp.sock,server=on,wait=off
--chardev file,id=serial,append=on,path=/s/serial.log
+-chardev socket,id=serial,server=on,wait=off,path=/s/vms/a,,b/tty.sock,logappend=on,logfile=/s/serial.log
 -serial chardev:serial
 -object rng-random,id=rng,filename=/dev/urandom
 -device virtio-rng-device,rng=rng

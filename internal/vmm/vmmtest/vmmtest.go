@@ -44,6 +44,7 @@ func Run(t *testing.T, b Bench) {
 		run  func(t *testing.T, b Bench)
 	}{
 		{"boots", testBoots},
+		{"console", testConsole},
 		{"poweroff", testPoweroff},
 		{"reboot", testReboot},
 		{"panic", testPanic},

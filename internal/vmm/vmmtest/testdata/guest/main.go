@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"os/signal"
@@ -31,6 +32,11 @@ func main() {
 		what = "poweroff"
 	}
 	fmt.Println("vmmtest: up")
+	if what == "echo" {
+		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			fmt.Printf("vmmtest: got %s\n", in.Text())
+		}
+	}
 	switch what {
 	case "poweroff":
 		syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)

@@ -106,3 +106,19 @@ func (d daemon) Stop(ctx context.Context) error {
 	}
 	return l.Stop(ctx)
 }
+
+func (d daemon) Install(ctx context.Context) (string, error) {
+	l, err := d.launcher()
+	if err != nil {
+		return "", err
+	}
+	return l.Install(ctx)
+}
+
+func (d daemon) Uninstall(ctx context.Context) error {
+	l, err := d.launcher()
+	if err != nil {
+		return err
+	}
+	return l.Uninstall(ctx)
+}

@@ -78,6 +78,7 @@ type daemon struct {
 	usernet  *usernet.Attacher
 	owners   func(banger.Lease) *banger.Owner // of a VM with that lease; nil: our own user
 	images   *image.Catalog
+	scopes   *scoper
 	bundles  bundles
 	ssh      *sshHosts
 

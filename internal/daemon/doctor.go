@@ -47,6 +47,7 @@ func (d *daemon) checks() []doctor.Check {
 		{Name: "network user", For: start, Needs: []string{"backend qemu"}, Probe: d.checkUsernet},
 		{Name: "network routed", Probe: d.checkRouted},
 		{Name: "subnet", For: start, Probe: d.checkSubnet},
+		{Name: "logout", Probe: d.checkLogout},
 		{Name: "ssh", For: []string{"ssh"}, Probe: d.checkTool("ssh", "openssh-client")},
 		{Name: "mmdebstrap", For: []string{"bundle-build"}, Probe: d.checkTool("mmdebstrap", "mmdebstrap")},
 	}

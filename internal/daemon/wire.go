@@ -20,6 +20,7 @@ import (
 	"banger/internal/storage"
 	"banger/internal/storage/overlay"
 	"banger/internal/store"
+	"banger/internal/usermanager"
 	"banger/internal/version"
 	"banger/internal/vm"
 	"banger/internal/vmm"
@@ -69,7 +70,9 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	d.routed = d.newRouted(exe)
 	d.owners = d.owner()
 	d.usernet = d.newUsernet(tools)
-	d.backends = []vmm.Backend{qemu.New(tools, d.watcher, os.Geteuid(), time.Now)}
+	d.scopes = &scoper{Host: tools, d: d, manager: usermanager.Of(os.Geteuid())}
+	d.scopes.self(ctx)
+	d.backends = []vmm.Backend{qemu.New(d.scopes, d.watcher, os.Geteuid(), time.Now)}
 	d.bundles = bundles{
 		builder: bundle.Builder{
 			Runner: tools, Version: version.Build(), UID: os.Geteuid(), User: userName(),

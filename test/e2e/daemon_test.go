@@ -104,18 +104,22 @@ func TestEndsWithoutDaemon(t *testing.T) {
 // state is there.
 func TestHostReboot(t *testing.T) {
 	b := fresh(t)
-	before := b.boot("survivor")
+	before := b.boot("survivor", "--autostart")
+	b.ok(append([]string{"vm", "create", "--no-start", "--name", "idle"}, cheap()...)...)
 	b.in("survivor", "echo kept >/root/file; sync")
 	kill(t, b.daemonPID())
 	kill(t, before.PID)
 	if err := os.RemoveAll(b.Run); err != nil {
 		t.Fatal(err)
 	}
-	if v := b.show("survivor"); v.State != banger.StateStopped {
+	if v := b.show("idle"); v.State != banger.StateStopped { // which starts the daemon
 		t.Errorf("after the reboot: %+v", v)
 	}
-	b.ok("vm", "start", "survivor")
+	b.ok("vm", "wait", "survivor", "--timeout", limit.String())
 	after := b.show("survivor")
+	if after.PID == before.PID || after.LastExit == nil || after.LastExit.Cause != banger.ExitUnknown {
+		t.Errorf("after the reboot: %+v", after)
+	}
 	if after.Addr != before.Addr || after.MAC != before.MAC {
 		t.Errorf("address %s %s, was %s %s", after.Addr, after.MAC, before.Addr, before.MAC)
 	}

@@ -108,7 +108,9 @@ func (l *Launcher) running(ctx context.Context) (api.LockFile, error) {
 		if !held {
 			switch {
 			case child == nil:
-				if child, err = l.start(); err != nil {
+				if l.byUnit(ctx) {
+					child = &daemon{} // systemd's: it is not ended as far as we know
+				} else if child, err = l.start(); err != nil {
 					return lock, err
 				}
 			case child.ended():

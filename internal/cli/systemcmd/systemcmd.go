@@ -26,6 +26,10 @@ type Daemon interface {
 	Find(context.Context) (Client, error)
 	// Stop ends it and returns when it has ended; launch.ErrNone if there is none.
 	Stop(context.Context) error
+	// Install makes it a systemd unit, and returns that file's path.
+	Install(context.Context) (string, error)
+	// Uninstall takes the unit back.
+	Uninstall(context.Context) error
 }
 
 // A Client is the daemon, as far as all verbs together need it.
@@ -50,7 +54,7 @@ func New(e Env) []*cobra.Command {
 		Long: `Look after bangerd, which runs the VMs. It starts by itself when a command needs
 it; VMs go on when it ends, and the next one takes them over.`,
 	}
-	daemon.AddCommand(newStatus(e), newStart(e), newStop(e), newRestart(e), newLogs(e))
+	daemon.AddCommand(newStatus(e), newStart(e), newStop(e), newRestart(e), newLogs(e), newInstall(e), newUninstall(e))
 	return []*cobra.Command{newNetwork(e), daemon, newEvents(e), newDoctor(e), newVersion(e)}
 }
 

@@ -54,6 +54,16 @@ func (f *fake) Stop(context.Context) error {
 	return nil
 }
 
+func (f *fake) Install(context.Context) (string, error) {
+	f.done = append(f.done, "installed")
+	return "/units/bangerd.service", nil
+}
+
+func (f *fake) Uninstall(context.Context) error {
+	f.done = append(f.done, "uninstalled")
+	return nil
+}
+
 func (f *fake) DaemonStatus(context.Context) (api.Status, error) {
 	return api.Status{PID: 77, Build: "b1", Log: f.log}, nil
 }
@@ -108,6 +118,8 @@ func TestDaemon(t *testing.T) {
 		{"daemon stop", false, "", "bangerd does not run\n", ""},
 		{"daemon stop", true, "stopped", "", ""},
 		{"daemon restart", false, "started", "bangerd runs (process 77)\n", ""},
+		{"daemon install", false, "installed", "", ""},
+		{"daemon uninstall", true, "uninstalled", "", ""},
 		{"daemon restart", true, "stopped, started", "bangerd runs (process 77)\n", ""},
 	} {
 		f := &fake{running: c.running}

@@ -108,7 +108,7 @@ func (b *Backend) Start(ctx context.Context, m vmm.Machine, launched func(banger
 	if err := prepareLog(m.SerialLog, m.Owner); err != nil {
 		return nil, fmt.Errorf("open the serial log: %w", err)
 	}
-	cmd := host.Cmd{Tool: tool, Args: args, Dir: "/", Owner: m.Owner}
+	cmd := host.Cmd{Tool: tool, Args: args, Dir: "/", Scope: "banger-vm-" + string(m.VM) + "-" + m.Launch, Owner: m.Owner}
 	if m.Net.Tap != "" {
 		tap, err := openTap(m.Net.Tap)
 		if err != nil {

@@ -71,7 +71,7 @@ func (m *Manager) reconcile(rec banger.Record, known func(), due *autostarts, be
 		return err
 	}
 	s.background = true
-	if err := m.look(ctx, s, func() { known(); begun() }); err != nil || !s.due() {
+	if err := m.look(ctx, s, known, begun); err != nil || !s.due() {
 		return err
 	}
 	return s.autostart(ctx, due, known, begun)
@@ -79,7 +79,7 @@ func (m *Manager) reconcile(rec banger.Record, known func(), due *autostarts, be
 
 // look finishes or undoes what an earlier daemon had begun with a VM, adopts a
 // VMM that lives, and takes down what is left of one that does not.
-func (m *Manager) look(ctx context.Context, s *subject, known func()) error {
+func (m *Manager) look(ctx context.Context, s *subject, known, begun func()) error {
 	rec := s.rec
 	hook := s.hook(silent{m.c.Log.With("vm", rec.ID, "name", rec.Spec.Name)})
 	switch {
@@ -116,6 +116,7 @@ func (m *Manager) look(ctx context.Context, s *subject, known func()) error {
 	s.tell(banger.VMAdopted)
 	m.c.Log.Info("adopted", "vm", rec.ID, "name", rec.Spec.Name, "pid", h.PID)
 	known()
+	begun()
 	m.mend(ctx, s, hook)
 	return nil
 }

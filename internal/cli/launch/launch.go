@@ -61,7 +61,7 @@ var ErrNone = &banger.Error{
 // Find returns a client of the daemon that runs, whatever its build; ErrNone
 // if there is none. It changes nothing.
 func (l *Launcher) Find(ctx context.Context) (*client.Client, api.LockFile, error) {
-	lock, held, err := l.look()
+	lock, held, err := l.announced(ctx)
 	if err != nil {
 		return nil, lock, err
 	}
@@ -69,6 +69,23 @@ func (l *Launcher) Find(ctx context.Context) (*client.Client, api.LockFile, erro
 		return nil, lock, ErrNone
 	}
 	return client.New(lock.Socket), lock, nil
+}
+
+// announceLimit is how long a daemon that holds the lock may take to say where
+// it listens, for those who would not start one.
+const announceLimit = time.Second
+
+// announced is look, but for a daemon that is just writing the file: it listens
+// already, or soon.
+func (l *Launcher) announced(ctx context.Context) (api.LockFile, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, announceLimit)
+	defer cancel()
+	for {
+		lock, held, err := l.look()
+		if err != nil || !held || lock.Socket != "" || pause(ctx) != nil {
+			return lock, held, err
+		}
+	}
 }
 
 // Connect returns a client of a daemon that this program can talk to: the one

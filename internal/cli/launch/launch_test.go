@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -278,4 +280,42 @@ func field(t *testing.T, path string, n int) string {
 		t.Fatal(err)
 	}
 	return strings.Fields(string(b))[n-1]
+}
+
+// A daemon that is just writing its lock file is found, though the file says
+// nothing for that instant.
+func TestFindWhileAnnounced(t *testing.T) {
+	dir, err := os.MkdirTemp("", "bl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	l := &launch.Launcher{Layout: layout.Layout{State: dir, Run: dir}, Patience: time.Minute}
+	f, err := os.OpenFile(l.Layout.Lock(), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	found := make(chan error, 1)
+	go func() { _, _, err := l.Find(t.Context()); found <- err }()
+	select {
+	case err := <-found:
+		t.Fatalf("before it is written: %v", err)
+	case <-time.After(50 * time.Millisecond): // it looks, and looks again
+	}
+	if _, err := fmt.Fprintf(f, `{"pid":%d,"socket":%q}`, os.Getpid(), socket); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-found; err != nil {
+		t.Error(err)
+	}
 }

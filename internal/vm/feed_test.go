@@ -161,3 +161,34 @@ func TestEventsAreBounded(t *testing.T) {
 	for range followed { // ends
 	}
 }
+
+// How a run ended can be told from the VMM's end on, also while what is left of
+// the run is taken down.
+func TestExitIsNeverForgotten(t *testing.T) {
+	w := newWorld(t)
+	var m *vm.Manager
+	shown := make(chan banger.VM, 16)
+	m = w.manager(func(id banger.VMID, _ string, at steps.Phase) error {
+		if at == steps.BeforeRelease || at == steps.AfterRelease {
+			v, err := m.Show(context.Background(), string(id))
+			if err != nil {
+				t.Error(err)
+			}
+			shown <- v
+		}
+		return nil
+	})
+	create(t, m)
+	w.only(t).end(banger.Exit{Cause: banger.ExitGuest})
+	settled(t, m)
+	close(shown)
+	n := 0
+	for v := range shown {
+		if n++; v.LastExit == nil || v.LastExit.Cause != banger.ExitGuest {
+			t.Errorf("at point %d: %s, %+v", n, v.State, v.LastExit)
+		}
+	}
+	if n != 2*5 {
+		t.Errorf("%d points", n)
+	}
+}

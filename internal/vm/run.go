@@ -219,8 +219,9 @@ func releaseVMM(ctx context.Context, s *subject) error {
 	if err := p.Kill(ctx); err != nil {
 		return errors.Join(fmt.Errorf("end the VMM (PID %d): %w", p.Handle().PID, err), s.letGo(p))
 	}
-	s.m.forget(s.rec.ID, s.life)
-	s.life = nil
+	if s.life != nil {
+		s.past, s.life = s.life, nil // until how it ended is recorded
+	}
 	return p.Close()
 }
 

@@ -162,10 +162,13 @@ func (s *subject) settle(ctx context.Context, exit *banger.Exit) error {
 	if p, err := s.process(ctx); !isGone(err) {
 		return errors.Join(err, s.letGo(p))
 	}
-	if s.life != nil {
-		s.m.forget(s.rec.ID, s.life)
-		s.life = nil
-	}
+	// After the record: in between nobody could tell how the run ended.
+	defer func(ls ...*life) {
+		for _, l := range ls {
+			s.m.forget(s.rec.ID, l)
+		}
+	}(s.life, s.past)
+	s.life, s.past = nil, nil
 	err := s.save(ctx, func(r *banger.Record) {
 		if r.Intent == banger.IntentRunning {
 			r.Intent = banger.IntentStopped

@@ -20,6 +20,7 @@ type subject struct {
 	m    *Manager
 	rec  banger.Record
 	img  banger.Image
+	past *life // that was ended, until that is recorded
 	life *life // of the running VMM; nil until there is one
 
 	background bool // nobody asked: interrupted, it leaves a VMM that lives to whoever comes next

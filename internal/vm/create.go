@@ -111,7 +111,7 @@ func (m *Manager) create(ctx context.Context, rec banger.Record, img banger.Imag
 	if !noStart {
 		defer m.enter(rec.ID, banger.StateStarting)()
 	}
-	err := steps.Up(ctx, s, hook, exist()...)
+	err := steps.Up(ctx, s, hook, s.exist()...)
 	if err == nil {
 		err = s.save(ctx, func(r *banger.Record) { r.Intent = banger.IntentStopped })
 	}

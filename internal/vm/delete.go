@@ -35,7 +35,7 @@ func (s *subject) remove(ctx context.Context, hook steps.Hook) error {
 			return err
 		}
 	}
-	if err := steps.Down(ctx, s, hook, exist()...); err != nil {
+	if err := steps.Down(ctx, s, hook, s.exist()...); err != nil {
 		return err
 	}
 	if err := s.m.c.Store.DeleteVM(ctx, s.rec.ID); err != nil {

@@ -145,7 +145,7 @@ func (m *Manager) interrupt(id banger.VMID) {
 // mend repairs what belongs to a VM that lives; what cannot be repaired is
 // shown and ends nothing.
 func (m *Manager) mend(ctx context.Context, s *subject, hook steps.Hook) {
-	err := steps.Mend(ctx, s, hook, run()...)
+	err := steps.Mend(ctx, s, hook, s.run()...)
 	if ctx.Err() != nil || s.life.over() {
 		return
 	}

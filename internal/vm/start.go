@@ -132,7 +132,7 @@ func (s *subject) start(ctx context.Context, hook steps.Hook) error {
 // apart: when the daemon ends, or the user wants something else of the VM, that
 // wait ends, and a VMM that lives stays for the next to adopt, or to end.
 func (s *subject) launch(ctx context.Context, hook steps.Hook) error {
-	list := run()
+	list := s.run()
 	if !s.background {
 		return steps.Up(ctx, s, hook, list...)
 	}
@@ -150,7 +150,7 @@ func (s *subject) launch(ctx context.Context, hook steps.Hook) error {
 // down takes the run list down and records that it is; exit, if known, is how
 // the run ended.
 func (s *subject) down(ctx context.Context, hook steps.Hook, exit *banger.Exit) error {
-	if err := steps.Down(ctx, s, hook, run()...); err != nil {
+	if err := steps.Down(ctx, s, hook, s.run()...); err != nil {
 		return err
 	}
 	return s.settle(ctx, exit)

@@ -140,6 +140,7 @@ type Config struct {
 	Now           func() time.Time
 	Log           *slog.Logger
 	Hook          func(id banger.VMID, step string, at steps.Phase) error // tests fail and kill with it
+	Bound         Bound                                                   // nil: the steps' own deadlines
 }
 
 // A Manager runs all VMs of one installation.

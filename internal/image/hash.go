@@ -33,8 +33,10 @@ func hash(ctx context.Context, name string, progress func(done, total int64)) (h
 }
 
 // A file that another daemon links to meanwhile changes its ctime, not its
-// content: it is read again.
-const hashTries = 3
+// content: it is read again. Each of them does so three times for each file
+// (link, mode, name), and two that took the same bundle at once were seen to
+// use up three tries.
+const hashTries = 10
 
 var errChanged = errors.New("it changed while it was read")
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"time"
 
 	"banger"
@@ -211,7 +212,7 @@ func (s *subject) machine(f Files) vmm.Machine {
 func releaseVMM(ctx context.Context, s *subject) error {
 	p, err := s.process(ctx)
 	if isGone(err) {
-		return nil
+		return s.removeSockets()
 	}
 	if err != nil {
 		return err
@@ -222,7 +223,23 @@ func releaseVMM(ctx context.Context, s *subject) error {
 	if s.life != nil {
 		s.past, s.life = s.life, nil // until how it ended is recorded
 	}
-	return p.Close()
+	return errors.Join(p.Close(), s.removeSockets())
+}
+
+// removeSockets removes what a VMM that was killed leaves in the VM's
+// directory, in which nothing listens any more.
+func (s *subject) removeSockets() error {
+	dir := s.m.c.Paths.VMDir(s.rec.ID)
+	ents, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range ents {
+		if e.Type() == os.ModeSocket {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 // letGo closes what process found, unless it is under the daemon's eyes.

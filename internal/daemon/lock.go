@@ -37,6 +37,11 @@ func takeLock(path string) (*os.File, error) {
 		time.Sleep(lockEvery)
 	}
 	if err == nil {
+		// What a daemon that was killed wrote is not true of this one: until it
+		// announces itself, clients are to know nothing rather than that.
+		err = f.Truncate(0)
+	}
+	if err == nil {
 		return f, nil
 	}
 	f.Close()

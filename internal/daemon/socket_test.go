@@ -182,12 +182,18 @@ func TestOneDaemonPerStateDirectory(t *testing.T) {
 	if _, err := daemon.TakeLock(path); banger.CodeOf(err) != banger.Exists {
 		t.Errorf("a second daemon: %v", err)
 	}
+	if _, err := first.WriteString(`{"pid": 1}`); err != nil { // it announces itself
+		t.Fatal(err)
+	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
 	again, err := daemon.TakeLock(path)
 	if err != nil {
 		t.Fatalf("after the first one ended: %v", err)
+	}
+	if b, err := os.ReadFile(path); err != nil || len(b) > 0 {
+		t.Errorf("the new one's lock still tells of the old one: %q, %v", b, err)
 	}
 	again.Close()
 }

@@ -45,7 +45,7 @@ func (m *Manager) view(r banger.Record) banger.VM {
 		v.State = m.phase[r.ID]
 	case l != nil && !l.over():
 		v.State = banger.StateRunning
-	case l != nil && l.exit.Reboot && r.Intent == banger.IntentRunning:
+	case l != nil && l.exit.Reboot && r.Intent == banger.IntentRunning && r.Problem == nil:
 		v.State = banger.StateStarting // as soon as what is left of the run is taken down
 	case r.Problem != nil:
 		v.State = banger.StateError
@@ -118,6 +118,11 @@ func (m *Manager) Wait(ctx context.Context, ref, what string, timeout time.Durat
 				return false, unreachable(v.Name, lost)
 			}
 		}
+		if v.State == banger.StateRunning && !v.Ready && !m.repairing(r.ID) {
+			// The repair that looked for its guest failed, and nobody else looks.
+			_, _, err := m.reach(ctx, r)
+			return err == nil, err
+		}
 		return v.Ready, nil
 	})
 	if err == nil && what == ForBooted {
@@ -133,6 +138,13 @@ func (m *Manager) Wait(ctx context.Context, ref, what string, timeout time.Durat
 func unreachable(name string, lost error) error {
 	e := banger.AsError(lost)
 	return banger.Errorf(banger.WrongState, "%s cannot be reached: %w", name, lost).WithRemedy("%s", e.Remedy)
+}
+
+// repairing reports whether a repair of a VM is under way.
+func (m *Manager) repairing(id banger.VMID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mends[id] != nil
 }
 
 func (m *Manager) waitBooted(ctx context.Context, r banger.Record) error {

@@ -139,6 +139,7 @@ func (m *Manager) interrupt(id banger.VMID) {
 	if cancel := m.mends[id]; cancel != nil {
 		cancel()
 		delete(m.mends, id)
+		m.changed() // for those who wait for what the repair may not have brought
 	}
 }
 
@@ -224,7 +225,14 @@ func (m *Manager) ended(id banger.VMID, l *life) {
 	if err == nil {
 		err = s.ended(ctx)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	m.c.Log.Error("after a VMM's end", "vm", id, "err", err)
+	if s == nil || s.rec.Problem != nil {
+		return
+	}
+	if err := s.save(m.ctx, func(r *banger.Record) { r.Problem = problem(err) }); err != nil {
 		m.c.Log.Error("after a VMM's end", "vm", id, "err", err)
 	}
 }

@@ -2,6 +2,7 @@ package vm_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -142,4 +143,71 @@ func TestDeleteTwiceAtOnce(t *testing.T) {
 	if err := <-second; banger.CodeOf(err) != banger.NotFound {
 		t.Errorf("second: %v", err)
 	}
+}
+
+// What a start that failed could not take down stays recorded, and goes before
+// the next one.
+func TestUndoThatFails(t *testing.T) {
+	for _, step := range []string{"vmm", "initramfs", "network"} {
+		w := newWorld(t)
+		if _, err := w.manager(nil).Create(t.Context(), vm.Create{Name: ptr("web"), NoStart: true}, quiet{}); err != nil {
+			t.Fatal(err)
+		}
+		before := w.String()
+		broken := true
+		m := w.manager(func(_ banger.VMID, at string, phase steps.Phase) error {
+			if broken && (at == "guest" && phase == steps.BeforeEnsure || at == step && phase == steps.BeforeRelease) {
+				return errBoom
+			}
+			return nil
+		})
+		if _, err := m.Start(t.Context(), "web", quiet{}); !errors.Is(err, errBoom) {
+			t.Errorf("%s: start: %v", step, err)
+		}
+		broken = false
+		if w.String() == before {
+			t.Errorf("%s: nothing is left: the test breaks nothing", step)
+		}
+		next := w.manager(nil)
+		if err := next.Reconcile(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, next, vm.ForStopped)
+		next.Close()
+		if after := w.String(); after != before {
+			t.Errorf("%s: after the next daemon's start:\n%s", step, after)
+		}
+	}
+}
+
+// A guest reboots, and what is left of its run cannot be taken down: it is said
+// to have a problem, not to be starting for ever.
+func TestRebootThatFails(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(func(_ banger.VMID, step string, at steps.Phase) error {
+		if step == "vmm" && at == steps.BeforeRelease {
+			return errBoom
+		}
+		return nil
+	})
+	create(t, m)
+	w.only(t).end(banger.Exit{Cause: banger.ExitGuest, Reboot: true})
+	wait(t, m, vm.ForStopped)
+	if v, err := m.Show(t.Context(), "web"); err != nil || v.State != banger.StateError || v.Problem == nil {
+		t.Errorf("state %s, problem %v, %v", v.State, v.Problem, err)
+	}
+}
+
+// Whoever waits for a VM whose repair did not find its guest looks for it.
+func TestWaitAfterAFailedRepair(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(nil)
+	create(t, m)
+	m.Close()
+	fails := failAt(point{"guest", steps.BeforeEnsure})
+	next := w.manager(fails)
+	if err := next.Reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, next, vm.ForReady)
 }

@@ -125,6 +125,10 @@ func (s *subject) start(ctx context.Context, hook steps.Hook) error {
 	}
 	e := s.explain(ctx, err)
 	s.tellOf(banger.VMEvent{Type: banger.VMFailed, Problem: problem(e)})
+	if errors.Is(err, steps.ErrLeft) {
+		// The run stays recorded: whoever comes next takes it down first.
+		return errors.Join(e, s.save(context.WithoutCancel(ctx), func(r *banger.Record) { r.Intent = banger.IntentStopped }))
+	}
 	return errors.Join(e, s.settle(context.WithoutCancel(ctx), nil))
 }
 

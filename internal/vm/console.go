@@ -97,7 +97,7 @@ func escape(s string) string {
 // explain adds to the error of a failed start what the console showed, which
 // accelerator was used and where the log is.
 func (s *subject) explain(ctx context.Context, err error) error {
-	e := banger.AsError(err)
+	e := banger.AsError(s.m.clear(err))
 	if e.Code == banger.Canceled && ctx.Err() != nil {
 		return e
 	}

@@ -44,7 +44,7 @@ func (m *Manager) Create(ctx context.Context, c Create, rep Reporter) (banger.VM
 	}
 	defer unlock()
 	if err := m.create(ctx, rec, img, c.NoStart, rep); err != nil {
-		return banger.VM{}, err
+		return banger.VM{}, m.clear(err)
 	}
 	if rec, err = m.c.Store.VM(ctx, rec.ID); err != nil {
 		return banger.VM{}, err

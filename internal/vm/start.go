@@ -68,7 +68,7 @@ func (m *Manager) change(ctx context.Context, ref string, ends bool, fn func(*su
 		return banger.VM{}, err
 	}
 	if err := fn(s); err != nil {
-		return banger.VM{}, err
+		return banger.VM{}, m.clear(err)
 	}
 	return m.view(s.rec), nil
 }

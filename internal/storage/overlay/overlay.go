@@ -181,12 +181,18 @@ func broken(d storage.Disk, err error) error {
 		WithRemedy("put %s back, or delete the VM: banger rm %s", path(d), d.VM)
 }
 
-// full turns err into what it comes from when the file system has no room:
-// qemu-img says so in words only.
+// full turns err into what it comes from when the file system has no room or
+// is read-only: qemu-img says so in words only.
 func full(dir string, err error) error {
 	var st unix.Statfs_t
 	const enough = 1 << 20
-	if e := unix.Statfs(dir, &st); e != nil || st.Bavail*uint64(st.Bsize) >= enough {
+	if e := unix.Statfs(dir, &st); e != nil {
+		return err
+	}
+	if st.Flags&unix.ST_RDONLY != 0 {
+		return banger.Errorf(banger.HostUnready, "%s is read-only: %w", dir, err).WithRemedy("make it writable: findmnt -T %s", dir)
+	}
+	if st.Bavail*uint64(st.Bsize) >= enough {
 		return err
 	}
 	return banger.Errorf(banger.HostUnready, "%s is full: %w", dir, err).WithRemedy("make room: df -h %s", dir)

@@ -89,7 +89,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	d.images = image.New(d.store, d.bundles, d.layout.Blobs(), os.Geteuid() == 0, time.Now)
 	c := d.config.Defaults
 	d.ssh = &sshHosts{store: d.store, layout: d.layout, banger: beside(exe, cliName), log: d.log}
-	d.vms = vm.New(vm.Config{
+	d.vms = vm.New(instrumented(vm.Config{
 		Store: namedStore{d.store, d.ssh.write}, Images: images{d.images}, Backends: d.backends,
 		Disks: []storage.Strategy{overlay.New(tools)}, Nets: []network.Attacher{d.usernet, d.routed},
 		Paths: d.layout, Guests: vm.NewSSH(signer, d.log),
@@ -104,7 +104,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 		Guest: beside(exe, guestName), Backend: d.config.Backend, Image: c.Image, Network: string(c.Network),
 		Autostart: d.firstSinceBoot(), Autostarted: d.recordBoot,
 		SerialMax: serialMax, CutLog: host.CutLog, Now: time.Now, Log: d.log,
-	})
+	}))
 	return nil
 }
 

@@ -37,12 +37,25 @@ func (c *collector) take(e event) {
 	switch e.Action {
 	case "output":
 		c.output[k] = append(c.output[k], e.Output)
+		if line, ok := reported(e.Output); ok {
+			fmt.Fprintln(c.out, line)
+		}
 	case "build-output":
 		fmt.Fprint(c.out, e.Output)
 	case "pass", "fail", "skip":
 		c.end(e)
 		delete(c.output, k)
 	}
+}
+
+// reported is what a test wants to be read though it passed: the text of a line
+// that it logged with "report: " before it.
+func reported(line string) (string, bool) {
+	_, line, ok := strings.Cut(line, ".go:")
+	if ok {
+		_, line, ok = strings.Cut(line, ": report: ")
+	}
+	return strings.TrimRight(line, "\n"), ok
 }
 
 func (c *collector) end(e event) {

@@ -9,6 +9,7 @@ import (
 const stream = `# go: downloading something
 {"Action":"run","Package":"p","Test":"TestA"}
 {"Action":"output","Package":"p","Test":"TestA","Output":"fine\n"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:5: report: 3 cases, 0 leaks\n"}
 {"Action":"pass","Package":"p","Test":"TestA","Elapsed":0.1}
 {"Action":"output","Package":"p","Test":"TestB","Output":"    b_test.go:7: no KVM: here\n"}
 {"Action":"output","Package":"p","Test":"TestB","Output":"--- SKIP: TestB (0.00s)\n"}
@@ -27,7 +28,7 @@ func TestSummary(t *testing.T) {
 	if err := run([]string{file}, strings.NewReader(stream), &out); err == nil {
 		t.Error("a stream with failures is no error")
 	}
-	for _, want := range []string{"c_test.go:9: wrong", "no such thing", "# go: downloading"} {
+	for _, want := range []string{"c_test.go:9: wrong", "no such thing", "# go: downloading", "\n3 cases, 0 leaks\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("output lacks %q:\n%s", want, out.String())
 		}

@@ -263,7 +263,10 @@ type Status struct {
 	VMs       int    `json:"vms"`
 	Running   int    `json:"running"`
 	Ops       int    `json:"operations"`
+	Streams   int    `json:"streams"` // commands, followed logs: what ends with the daemon
 	StartedAt string `json:"started_at"`
+
+	UnderWay []string `json:"under_way"` // both, for people: "vm.exec web"
 }
 
 // A NetworkMoveRequest asks for another subnet, as 10.77.0.0/20.
@@ -297,7 +300,8 @@ type DoctorReport struct {
 
 // A DoctorRequest asks for all checks, or those that one command needs.
 type DoctorRequest struct {
-	For string `json:"for,omitempty"`
+	For    string `json:"for,omitempty"`
+	Bundle string `json:"bundle,omitempty"` // absolute; "": the bundle that is found
 }
 
 // A BundleInfo is a bundle's manifest and where it lies.

@@ -26,6 +26,8 @@ type LockFile struct {
 	ExeMtime int64  `json:"exe_mtime"` // of Exe when the daemon started, nanoseconds since 1970
 	Socket   string `json:"socket"`    // where it listens; "" until it does
 	Log      string `json:"log"`       // its own log
+	Config   string `json:"config"`    // the configuration file that it read, or would have
+	LogLevel string `json:"log_level"` // debug, info, warn, error
 }
 
 // maxLockFile bounds the lock file: paths are at most 4 KiB each.

@@ -10,7 +10,7 @@ import (
 type Search struct {
 	// Named by the user, in order of precedence. The first that is not empty
 	// is the only place looked in: what was asked for is not passed over.
-	Flag   string // --bundle
+	Flag   string // with the request: --bundle, an argument, its caller's environment
 	Env    string // BANGER_RUNTIME_DIR
 	Config string // the configuration file's
 
@@ -21,7 +21,7 @@ type Search struct {
 // were looked in, in order.
 func Find(s Search) (banger.Bundle, error) {
 	for _, n := range []struct{ dir, by string }{
-		{s.Flag, "--bundle"}, {s.Env, "BANGER_RUNTIME_DIR"}, {s.Config, "the configuration"},
+		{s.Flag, ""}, {s.Env, "BANGER_RUNTIME_DIR"}, {s.Config, "the configuration"},
 	} {
 		if n.dir == "" {
 			continue
@@ -29,7 +29,9 @@ func Find(s Search) (banger.Bundle, error) {
 		b, err := Open(n.dir)
 		if err != nil {
 			e := banger.AsError(err)
-			e.Message += " (named by " + n.by + ")"
+			if n.by != "" { // what was said with the request needs no telling
+				e.Message += " (named by " + n.by + ")"
+			}
 			return banger.Bundle{}, e
 		}
 		return b, nil

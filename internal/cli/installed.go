@@ -9,6 +9,7 @@ import (
 	"banger/internal/api/client"
 	"banger/internal/cli/launch"
 	"banger/internal/cli/systemcmd"
+	"banger/internal/config"
 )
 
 // installed is the installation that this environment means, found out when it
@@ -29,11 +30,26 @@ func (i *installed) launcher() (*launch.Launcher, error) {
 }
 
 func (i *installed) connect(ctx context.Context) (*client.Client, error) {
-	l, err := i.launcher()
+	l, err := i.checked()
 	if err != nil {
 		return nil, err
 	}
 	return l.Connect(ctx)
+}
+
+// checked is launcher once it is known that a daemon could be started with this
+// environment and configuration. They are looked at also while one runs, which
+// has read its own: a mistake in them is not to lie in wait for the next start.
+func (i *installed) checked() (*launch.Launcher, error) {
+	l, err := i.launcher()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Check(); err != nil {
+		return nil, err
+	}
+	_, err = config.Load(l.Layout, l.IO.Getenv)
+	return l, err
 }
 
 func (i *installed) find(ctx context.Context) (*client.Client, error) {
@@ -98,6 +114,11 @@ type daemon struct{ *installed }
 
 func (d daemon) Connect(ctx context.Context) (systemcmd.Client, error) { return d.connect(ctx) }
 func (d daemon) Find(ctx context.Context) (systemcmd.Client, error)    { return d.find(ctx) }
+
+func (d daemon) Check() error {
+	_, err := d.checked()
+	return err
+}
 
 func (d daemon) Stop(ctx context.Context) error {
 	l, err := d.launcher()

@@ -20,8 +20,8 @@ import (
 const lowSpace = 2 << 30 // bytes below which doctor warns
 
 // Doctor implements handler.Daemon.
-func (d *daemon) Doctor(ctx context.Context, purpose string) (api.DoctorReport, error) {
-	all, err := doctor.Run(ctx, d.checks(), purpose)
+func (d *daemon) Doctor(ctx context.Context, r api.DoctorRequest) (api.DoctorReport, error) {
+	all, err := doctor.Run(ctx, d.checks(r.Bundle), r.For)
 	if err != nil {
 		return api.DoctorReport{}, err
 	}
@@ -32,7 +32,9 @@ func (d *daemon) Doctor(ctx context.Context, purpose string) (api.DoctorReport, 
 	return rep, nil
 }
 
-func (d *daemon) checks() []doctor.Check {
+// checks are all that is looked at; named is the bundle that whoever asks would
+// use, "" for the one that is found.
+func (d *daemon) checks(named string) []doctor.Check {
 	start := []string{"vm-start"}
 	return []doctor.Check{
 		{Name: "daemon", Probe: d.checkDaemon},
@@ -43,7 +45,7 @@ func (d *daemon) checks() []doctor.Check {
 			err := overlay.New(host.New(os.Getenv("PATH"))).Probe(ctx, d.layout.VMs())
 			return doctor.FromError(err, "qemu-img is there")
 		}},
-		{Name: "runtime bundle", For: start, Probe: d.checkBundle},
+		{Name: "runtime bundle", For: start, Probe: d.checkBundle(named)},
 		{Name: "network user", For: start, Needs: []string{"backend qemu"}, Probe: d.checkUsernet},
 		{Name: "network routed", Probe: d.checkRouted},
 		{Name: "subnet", For: start, Probe: d.checkSubnet},
@@ -87,13 +89,19 @@ func (d *daemon) checkAccelerator(ctx context.Context) doctor.Result {
 	return r
 }
 
-func (d *daemon) checkBundle(context.Context) doctor.Result {
-	b, err := d.bundles.Find("")
-	if err != nil {
-		return doctor.FromError(err, "")
+func (d *daemon) checkBundle(named string) func(context.Context) doctor.Result {
+	return func(context.Context) doctor.Result {
+		b, err := d.bundles.Find(named)
+		if err != nil {
+			r := doctor.FromError(err, "")
+			if named != "" { // nothing but the environment names one to doctor
+				r.Message += " (named by your BANGER_RUNTIME_DIR)"
+			}
+			return r
+		}
+		img := bundle.Default(b, banger.KindImage)
+		return doctor.Result{Status: doctor.OK, Message: fmt.Sprintf("%s: %s (%s), kernel %s", b.Dir, img.Name, img.OS, img.Release)}
 	}
-	img := bundle.Default(b, banger.KindImage)
-	return doctor.Result{Status: doctor.OK, Message: fmt.Sprintf("%s: %s (%s), kernel %s", b.Dir, img.Name, img.OS, img.Release)}
 }
 
 // checkRouted fails nothing: who does not use the mode needs no banger-root.

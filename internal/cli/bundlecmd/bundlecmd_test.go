@@ -67,7 +67,6 @@ func TestWhichBundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := map[string]string{"BANGER_RUNTIME_DIR": dir}
-	wrong := map[string]string{"BANGER_RUNTIME_DIR": "/nothing/here"}
 	for _, c := range []struct {
 		args string
 		env  map[string]string
@@ -77,7 +76,6 @@ func TestWhichBundle(t *testing.T) {
 		{"build --output out", env, "build " + filepath.Join(here, "out")},
 		{"verify", nil, "verify "},
 		{"verify", env, "verify " + dir},
-		{"verify", wrong, "verify "},
 		{"verify dir", env, "verify " + filepath.Join(here, "dir")},
 		{"show", nil, "show "},
 		{"show", env, "show " + dir},
@@ -89,6 +87,20 @@ func TestWhichBundle(t *testing.T) {
 		}
 		if !strings.HasPrefix(c.args, "show") && banger.CodeOf(err) != banger.Busy {
 			t.Errorf("%s: %v", c.args, err)
+		}
+	}
+}
+
+// What the environment names is not passed over.
+func TestNamedBundleIsMissing(t *testing.T) {
+	for _, args := range []string{"show", "verify"} {
+		f, _, err := run(t, map[string]string{"BANGER_RUNTIME_DIR": "/nothing/here"}, false, args)
+		if banger.CodeOf(err) != banger.NotFound || !strings.Contains(err.Error(), "in /nothing/here (named by BANGER_RUNTIME_DIR)") || f.asked != nil {
+			t.Errorf("%s: %v, asked for %q", args, err, f.asked)
+		}
+		_, _, err = run(t, map[string]string{"BANGER_RUNTIME_DIR": "runtime"}, false, args)
+		if banger.CodeOf(err) != banger.Invalid || !strings.Contains(err.Error(), "not an absolute path") {
+			t.Errorf("%s, relative: %v", args, err)
 		}
 	}
 }

@@ -2,12 +2,12 @@ package bundlecmd
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"time"
 
 	"banger"
 	"banger/internal/api"
+	"banger/internal/api/client"
 	"banger/internal/cli/streams"
 
 	"github.com/spf13/cobra"
@@ -86,18 +86,15 @@ func artifacts(r *streams.Rows, b banger.Bundle) {
 	}
 }
 
-// dirArg is the bundle that is meant: the argument, else the environment's if
-// there is one, else "", which leaves the search to the daemon.
+// dirArg is the bundle that is meant: the argument, else the environment's,
+// else "", which leaves the search to the daemon.
 func dirArg(e Env, args []string) (string, error) {
-	dir := e.IO.Getenv("BANGER_RUNTIME_DIR")
-	if len(args) > 0 {
-		dir = args[0]
-	} else if _, err := os.Stat(filepath.Join(dir, banger.BundleManifest)); dir == "" || err != nil {
-		return "", nil
+	if len(args) == 0 {
+		return client.NamedBundle(e.IO.Getenv)
 	}
-	abs, err := filepath.Abs(dir)
+	abs, err := filepath.Abs(args[0])
 	if err != nil {
-		return "", banger.Errorf(banger.Invalid, "find %s: %w", dir, err)
+		return "", banger.Errorf(banger.Invalid, "find %s: %w", args[0], err)
 	}
 	return abs, nil
 }

@@ -108,6 +108,7 @@ func fakeServe(l layout.Layout, lock *os.File, stop chan os.Signal) error {
 	b, err := json.Marshal(api.LockFile{
 		PID: os.Getpid(), Build: os.Getenv(fakeBuild), API: api.Version,
 		Exe: exe, ExeMtime: fi.ModTime().UnixNano(), Socket: l.Socket(), Log: l.DaemonLog(),
+		Config: l.ConfigFile(), LogLevel: "info",
 	})
 	if err != nil {
 		return err

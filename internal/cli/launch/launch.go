@@ -105,6 +105,7 @@ func (l *Launcher) Connect(ctx context.Context) (*client.Client, error) {
 			return nil, err
 		}
 		if !again {
+			l.tellIgnored(lock)
 			return client.New(lock.Socket), nil
 		}
 	}
@@ -144,9 +145,14 @@ func (l *Launcher) running(ctx context.Context) (api.LockFile, error) {
 	}
 }
 
+// Check returns an error when the installation is another user's.
+func (l *Launcher) Check() error {
+	return ours(l.Layout.State, "the installation in "+l.Layout.State)
+}
+
 // look reads the lock file, after a check that the installation is ours.
 func (l *Launcher) look() (api.LockFile, bool, error) {
-	if err := ours(l.Layout.State, "the installation in "+l.Layout.State); err != nil {
+	if err := l.Check(); err != nil {
 		return api.LockFile{}, false, err
 	}
 	lock, held, err := api.ReadLock(l.Layout.Lock())

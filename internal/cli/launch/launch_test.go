@@ -189,6 +189,26 @@ func TestConnectUsesABusyDaemon(t *testing.T) {
 	}
 }
 
+// What a running daemon does not take from this environment is said.
+func TestConnectTellsWhatIsIgnored(t *testing.T) {
+	l, said := newLauncher(t)
+	env := map[string]string{}
+	l.IO.LookupEnv = func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+	connect(t, l)
+	env["BANGER_LOG_LEVEL"], env["BANGER_CONFIG"] = "INFO", l.Layout.ConfigFile()
+	connect(t, l)
+	if said.Len() > 0 {
+		t.Errorf("said %q of what the daemon uses", said)
+	}
+	env["BANGER_LOG_LEVEL"], env["BANGER_CONFIG"] = "debug", "/other.toml"
+	connect(t, l)
+	want := "the bangerd that runs does not use BANGER_CONFIG=/other.toml but " + l.Layout.ConfigFile() + ": banger daemon restart\n" +
+		"the bangerd that runs does not use BANGER_LOG_LEVEL=debug but info: banger daemon restart\n"
+	if said.String() != want {
+		t.Errorf("said\n%swant\n%s", said, want)
+	}
+}
+
 func TestConnectFails(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -46,7 +46,9 @@ with what to do about it; if there is one, the exit code is 5.`,
 }
 
 func runDoctor(ctx context.Context, e Env, o *doctorOptions, c examiner) error {
-	report, err := c.Doctor(ctx, api.DoctorRequest{For: o.purpose})
+	// Checked by the command that connects; one that is not there is a finding.
+	bundle := e.IO.Getenv("BANGER_RUNTIME_DIR")
+	report, err := c.Doctor(ctx, api.DoctorRequest{For: o.purpose, Bundle: bundle})
 	if err != nil {
 		return err
 	}

@@ -3,13 +3,13 @@ package vmcmd
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"banger"
 	"banger/internal/api"
+	"banger/internal/api/client"
 
 	"github.com/spf13/cobra"
 )
@@ -218,8 +218,12 @@ func (s *spec) add(cmd *cobra.Command) {
 // environment may: the daemon has its own, from whoever started it.
 func (s *spec) request(e Env) (api.CreateRequest, error) {
 	bundle, backend := s.bundle.Optional, s.backend.Optional
-	if dir := e.IO.Getenv("BANGER_RUNTIME_DIR"); !bundle.Set && hasBundle(dir) {
-		bundle = api.Some(dir)
+	if !bundle.Set {
+		dir, err := client.NamedBundle(e.IO.Getenv)
+		if err != nil {
+			return api.CreateRequest{}, err
+		}
+		bundle = api.Optional[string]{Value: dir, Set: dir != ""}
 	}
 	if name := e.IO.Getenv("BANGER_BACKEND"); name != "" && !backend.Set {
 		backend = api.Some(name)
@@ -238,11 +242,4 @@ func (s *spec) request(e Env) (api.CreateRequest, error) {
 		Publish: s.publish.Optional, Isolated: s.alone.Optional,
 		Autostart: s.autostart.Optional,
 	}, nil
-}
-
-// hasBundle says whether a bundle lies in dir. The environment names a place to
-// look first: where there is none, the daemon looks in the others.
-func hasBundle(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, banger.BundleManifest))
-	return dir != "" && err == nil
 }

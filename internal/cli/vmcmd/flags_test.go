@@ -69,7 +69,6 @@ func TestCreateRequest(t *testing.T) {
 			"run", map[string]string{"BANGER_RUNTIME_DIR": dir, "BANGER_BACKEND": "qemu"},
 			`{"backend":"qemu","bundle":"` + dir + `"}`,
 		},
-		{"run", map[string]string{"BANGER_RUNTIME_DIR": "/nothing/here"}, `{}`},
 		{"run --bundle /flag", map[string]string{"BANGER_RUNTIME_DIR": dir}, `{"bundle":"/flag"}`},
 	} {
 		s := newSession(t, nil)
@@ -77,6 +76,18 @@ func TestCreateRequest(t *testing.T) {
 		_ = s.run(t.Context(), strings.Fields(c.args)...)
 		if got := s.requests(); got != api.VMCreate+" "+c.want {
 			t.Errorf("%s: sent\n%s, want\n%s", c.args, got, c.want)
+		}
+	}
+}
+
+// A bundle that the environment names is not passed over.
+func TestNamedBundleIsMissing(t *testing.T) {
+	for _, args := range []string{"run", "vm create --no-start"} {
+		s := newSession(t, nil)
+		s.io.LookupEnv = func(name string) (string, bool) { return "/nothing/here", name == "BANGER_RUNTIME_DIR" }
+		err := s.run(t.Context(), strings.Fields(args)...)
+		if banger.CodeOf(err) != banger.NotFound || !strings.Contains(err.Error(), "named by BANGER_RUNTIME_DIR") || s.requests() != "" {
+			t.Errorf("%s: %v, sent %q", args, err, s.requests())
 		}
 	}
 }

@@ -33,7 +33,7 @@ type Bundles interface {
 // Daemon is the daemon itself.
 type Daemon interface {
 	Status(ctx context.Context) (api.Status, error)
-	Doctor(ctx context.Context, forWhat string) (api.DoctorReport, error)
+	Doctor(ctx context.Context, r api.DoctorRequest) (api.DoctorReport, error)
 	Network(ctx context.Context) (api.NetworkInfo, error)
 	// MoveNetwork gives the installation another subnet while no VM runs.
 	MoveNetwork(ctx context.Context, subnet netip.Prefix) (api.NetworkInfo, error)
@@ -160,7 +160,10 @@ func (h *Handler) status(ctx context.Context, _ none) (api.Status, error) {
 }
 
 func (h *Handler) doctor(ctx context.Context, req api.DoctorRequest) (api.DoctorReport, error) {
-	return h.Daemon.Doctor(ctx, req.For)
+	if err := checkDir(req.Bundle); err != nil {
+		return api.DoctorReport{}, err
+	}
+	return h.Daemon.Doctor(ctx, req)
 }
 
 func (h *Handler) stopDaemon(_ context.Context, req api.StopDaemonRequest) (none, error) {

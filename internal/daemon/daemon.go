@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -188,10 +190,14 @@ func (d *daemon) end(srv *http.Server) error {
 	if err := d.ops.Drain(ctx); err != nil {
 		d.log.Warn("operations were ended", "err", err)
 	}
-	// Answers under way are let out. Streams (exec, logs -f) end with the
-	// connection, their guests' commands by SIGHUP: waiting for them is bounded.
+	// Those whose streams (exec, logs -f) go through us are told, their guests'
+	// commands end by SIGHUP, and answers under way are let out. A client that
+	// takes nothing is not waited for.
 	flush, stop := context.WithTimeout(context.Background(), flushLimit)
 	defer stop()
+	if err := d.ops.EndStreams(flush); err != nil {
+		d.log.Warn("end streams", "err", err)
+	}
 	if err := srv.Shutdown(flush); err != nil {
 		return srv.Close()
 	}
@@ -230,10 +236,16 @@ func (d *daemon) Status(ctx context.Context) (api.Status, error) {
 			running++
 		}
 	}
+	ops, streams := d.ops.List(), d.ops.Streams()
+	underWay := []string{}
+	for _, i := range slices.Concat(ops, streams) {
+		underWay = append(underWay, strings.TrimSpace(i.Kind+" "+i.Subject))
+	}
 	return api.Status{
 		PID: os.Getpid(), Build: version.Build(), API: api.Version,
 		Socket: d.layout.Socket(), StateDir: d.layout.State, RunDir: d.layout.Run, Log: d.layout.DaemonLog(),
-		Tag: d.tag, Subnet: d.net().Prefix.String(), VMs: len(vms), Running: running, Ops: len(d.ops.List()),
+		Tag: d.tag, Subnet: d.net().Prefix.String(), VMs: len(vms), Running: running,
+		Ops: len(ops), Streams: len(streams), UnderWay: underWay,
 		StartedAt: d.started.UTC().Format(time.RFC3339),
 	}, nil
 }

@@ -36,9 +36,13 @@ type Manager struct {
 	ops      map[string]*operation
 	finished []string // IDs, oldest first
 	streams  map[*stream]bool
+	left     chan struct{} // closed and replaced whenever a stream was left
 	running  int
 	idle     chan struct{} // closed while nothing runs
 	draining bool
+
+	endOnce sync.Once
+	ending  chan struct{} // see Ending
 }
 
 // An Info describes an operation under way.
@@ -62,7 +66,10 @@ var errCanceled = &banger.Error{Code: banger.Canceled, Message: "canceled", Err:
 func New(log *slog.Logger, now func() time.Time) *Manager {
 	idle := make(chan struct{})
 	close(idle)
-	return &Manager{log: log, now: now, ops: map[string]*operation{}, streams: map[*stream]bool{}, idle: idle}
+	return &Manager{
+		log: log, now: now, ops: map[string]*operation{}, idle: idle,
+		streams: map[*stream]bool{}, left: make(chan struct{}), ending: make(chan struct{}),
+	}
 }
 
 // Start runs fn in the background and returns the operation's ID. It is refused
@@ -159,7 +166,7 @@ func (m *Manager) List() []Info {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l := m.underWay()
-	slices.SortFunc(l, func(a, b Info) int { return a.StartedAt.Compare(b.StartedAt) })
+	slices.SortFunc(l, byStart)
 	return l
 }
 

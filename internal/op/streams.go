@@ -1,6 +1,8 @@
 package op
 
 import (
+	"context"
+	"fmt"
 	"slices"
 
 	"banger"
@@ -24,8 +26,46 @@ func (m *Manager) Attach(kind, subject string) (leave func(), err error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		delete(m.streams, s)
+		close(m.left)
+		m.left = make(chan struct{})
 	}, nil
 }
+
+// Streams returns the streams under way, oldest first.
+func (m *Manager) Streams() []Info {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := []Info{}
+	for s := range m.streams {
+		l = append(l, s.Info)
+	}
+	slices.SortFunc(l, byStart)
+	return l
+}
+
+// Ending is closed when those who follow streams shall be told that the daemon
+// ends, and let go.
+func (m *Manager) Ending() <-chan struct{} { return m.ending }
+
+// EndStreams closes Ending and waits until the last stream was left, or ctx ends.
+func (m *Manager) EndStreams(ctx context.Context) error {
+	m.endOnce.Do(func() { close(m.ending) })
+	for {
+		m.mu.Lock()
+		n, left := len(m.streams), m.left
+		m.mu.Unlock()
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-left:
+		case <-ctx.Done():
+			return fmt.Errorf("%d streams did not end: %w", n, context.Cause(ctx))
+		}
+	}
+}
+
+func byStart(a, b Info) int { return a.StartedAt.Compare(b.StartedAt) }
 
 func shuttingDown() error {
 	return banger.Errorf(banger.Busy, "the daemon is shutting down").WithRemedy("try again")
@@ -41,7 +81,7 @@ func (m *Manager) Seal(counts func(Info) bool) (busy []Info) {
 		busy = append(busy, s.Info)
 	}
 	busy = slices.DeleteFunc(busy, func(i Info) bool { return !counts(i) })
-	slices.SortFunc(busy, func(a, b Info) int { return a.StartedAt.Compare(b.StartedAt) })
+	slices.SortFunc(busy, byStart)
 	m.draining = m.draining || len(busy) == 0
 	return busy
 }

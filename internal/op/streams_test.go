@@ -10,6 +10,38 @@ import (
 	"banger/internal/op"
 )
 
+// Those who follow streams are told of the end and waited for, within a limit.
+func TestEndStreams(t *testing.T) {
+	m, _ := manager()
+	leave, err := m.Attach("vm.exec", "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := m.Streams(); len(l) != 1 || l[0].Subject != "web" {
+		t.Errorf("streams: %v", l)
+	}
+	select {
+	case <-m.Ending():
+		t.Fatal("the end is told before it came")
+	default:
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.EndStreams(ended); err == nil {
+		t.Error("a stream that does not end is not told")
+	}
+	go func() {
+		<-m.Ending()
+		leave()
+	}()
+	if err := m.EndStreams(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := m.EndStreams(t.Context()); err != nil || len(m.Streams()) != 0 {
+		t.Errorf("again: %v, %v", err, m.Streams())
+	}
+}
+
 // Seal waits for nobody: what is under way, operation or stream, is told, and
 // all goes on as before; once there is nothing, nothing new begins.
 func TestSeal(t *testing.T) {

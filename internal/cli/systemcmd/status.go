@@ -3,6 +3,8 @@ package systemcmd
 import (
 	"context"
 	"strconv"
+	"strings"
+	"time"
 
 	"banger/internal/api"
 	"banger/internal/cli/streams"
@@ -49,14 +51,27 @@ func describe(r *streams.Rows, s api.Status) {
 	r.Add("PID", strconv.Itoa(s.PID))
 	r.Add("Build", s.Build)
 	r.Add("API", strconv.Itoa(s.API))
-	r.Add("Started", s.StartedAt)
+	r.Add("Started", local(s.StartedAt))
 	r.Add("VMs", strconv.Itoa(s.VMs))
 	r.Add("Running", strconv.Itoa(s.Running))
 	r.Add("Operations", strconv.Itoa(s.Ops))
+	r.Add("Streams", strconv.Itoa(s.Streams))
+	if len(s.UnderWay) > 0 {
+		r.Add("Under way", strings.Join(s.UnderWay, ", "))
+	}
 	r.Add("Subnet", s.Subnet)
 	r.Add("Tag", s.Tag)
 	r.Add("Socket", s.Socket)
 	r.Add("State", s.StateDir)
 	r.Add("Run", s.RunDir)
 	r.Add("Log", s.Log)
+}
+
+// local is a time as the other tables have it.
+func local(rfc3339 string) string {
+	t, err := time.Parse(time.RFC3339, rfc3339)
+	if err != nil {
+		return rfc3339
+	}
+	return t.Local().Format(time.DateTime)
 }

@@ -46,7 +46,7 @@ func runStop(ctx context.Context, e Env, o *stopOptions) error {
 			return err // the daemon stays, since the VMs do
 		}
 	}
-	err := e.Daemon.Stop(ctx)
+	err := e.end(ctx)
 	if errors.Is(err, launch.ErrNone) {
 		e.IO.Note("bangerd does not run")
 		return nil

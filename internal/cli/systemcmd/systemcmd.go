@@ -24,6 +24,9 @@ type Daemon interface {
 	Connect(context.Context) (Client, error)
 	// Find returns it if it runs, else an error (launch.ErrNone).
 	Find(context.Context) (Client, error)
+	// Check says why one could not be started with this environment and its
+	// configuration, whether one runs or not.
+	Check() error
 	// Stop ends it and returns when it has ended; launch.ErrNone if there is none.
 	Stop(context.Context) error
 	// Install makes it a systemd unit, and returns that file's path.

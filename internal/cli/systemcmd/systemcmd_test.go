@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"banger"
 	"banger/internal/api"
@@ -28,6 +29,8 @@ type fake struct {
 	log     string
 	done    []string
 	daemons []func(on func(banger.VMEvent) error) error // what each daemon in turn answers to who follows events
+	broken  error                                       // what is wrong with the configuration
+	status  api.Status
 }
 
 func (f *fake) Connect(context.Context) (systemcmd.Client, error) {
@@ -44,6 +47,8 @@ func (f *fake) Find(context.Context) (systemcmd.Client, error) {
 	}
 	return f, nil
 }
+
+func (f *fake) Check() error { return f.broken }
 
 func (f *fake) Stop(context.Context) error {
 	if !f.running {
@@ -65,11 +70,13 @@ func (f *fake) Uninstall(context.Context) error {
 }
 
 func (f *fake) DaemonStatus(context.Context) (api.Status, error) {
-	return api.Status{PID: 77, Build: "b1", Log: f.log}, nil
+	s := f.status
+	s.PID, s.Build, s.Log = 77, "b1", f.log
+	return s, nil
 }
 
 func (f *fake) Doctor(_ context.Context, r api.DoctorRequest) (api.DoctorReport, error) {
-	f.done = append(f.done, "doctor "+r.For)
+	f.done = append(f.done, strings.TrimSpace("doctor "+r.For+" "+r.Bundle))
 	return f.report, nil
 }
 
@@ -127,6 +134,33 @@ func TestDaemon(t *testing.T) {
 		err := f.run(t, s, c.args)
 		if got := strings.Join(f.done, ", "); banger.CodeOf(err) != c.code || got != c.done || errs.String() != c.said {
 			t.Errorf("%s, running %v: %v, %s, %q", c.args, c.running, err, got, errs)
+		}
+	}
+}
+
+// A daemon that runs is not ended when none could take its place.
+func TestRestartWithABrokenConfiguration(t *testing.T) {
+	f := &fake{running: true, broken: banger.Errorf(banger.Invalid, "config.toml:2: unknown key")}
+	s, _, _, _ := streams.Test()
+	if err := f.run(t, s, "daemon restart"); banger.CodeOf(err) != banger.Invalid || f.done != nil {
+		t.Errorf("%v, %v", err, f.done)
+	}
+	if err := f.run(t, s, "daemon stop"); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+}
+
+// What ends with the daemon, and what it waits for, is said before.
+func TestEndTellsWhatIsUnderWay(t *testing.T) {
+	for _, args := range []string{"daemon stop", "daemon restart"} {
+		f := &fake{running: true, status: api.Status{Ops: 1, Streams: 1, UnderWay: []string{"bundle.build /b", "vm.exec web"}}}
+		s, _, _, errs := streams.Test()
+		want := `under way: bundle.build /b, vm.exec web
+bangerd waits up to 30s for the operations, then takes back what was begun
+commands, copies and followed logs end with bangerd; VMs go on
+`
+		if err := f.run(t, s, args); err != nil || !strings.HasPrefix(errs.String(), want) {
+			t.Errorf("%s: %v\n%s", args, err, errs)
 		}
 	}
 }
@@ -207,6 +241,15 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%s: %v\n%s", args, err, out)
 		}
 	}
+	f := &fake{running: true, status: api.Status{Streams: 1, UnderWay: []string{"vm.exec web"}, StartedAt: "2026-01-02T03:04:05Z"}}
+	s, _, out, _ := streams.Test()
+	err := f.run(t, s, "daemon status")
+	started := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Local().Format(time.DateTime)
+	for _, want := range []string{"Streams     1\n", "Under way   vm.exec web\n", "Started     " + started + "\n"} {
+		if err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("no %q: %v\n%s", want, err, out)
+		}
+	}
 }
 
 func TestDoctor(t *testing.T) {
@@ -227,7 +270,11 @@ failed  bundle  there is none\x1b
 	}
 	f.report.OK = true
 	s, _, out, _ = streams.Test()
+	s.LookupEnv = func(name string) (string, bool) { return "/my/bundle", name == "BANGER_RUNTIME_DIR" }
 	err = f.run(t, s, "doctor -o json")
+	if got := f.done[len(f.done)-1]; got != "doctor  /my/bundle" {
+		t.Errorf("asked for %q", got)
+	}
 	var got api.DoctorReport
 	if err != nil || json.Unmarshal(out.Bytes(), &got) != nil || len(got.Checks) != 2 {
 		t.Errorf("%v\n%s", err, out)

@@ -120,12 +120,34 @@ func (h *Handler) session(w http.ResponseWriter, r *http.Request, op, ref string
 		return
 	}
 	err = api.ServeExec(ctx, conn, func(ctx context.Context, s api.ExecStreams) (api.ExecExit, error) {
+		ctx, cancel := h.untilEnding(ctx)
+		defer cancel(nil)
 		exit, err := run(ctx, s)
 		return api.ExecExit{Code: exit.Code, Signal: exit.Signal}, err
 	})
 	if err != nil {
 		h.Log.Debug("client of a stream is gone", "path", r.URL.Path, "vm", ref, "err", err)
 	}
+}
+
+// errEnding is what the client of a command or a copy is told when the daemon ends.
+var errEnding = &banger.Error{
+	Code: banger.Lost, Message: "bangerd was told to end",
+	Remedy: "what went through it was cut off (a command by SIGHUP), the VM goes on: banger ps",
+}
+
+// untilEnding is ctx until the daemon ends. That ends a session and leaves its
+// connection open, so that its client can be told why.
+func (h *Handler) untilEnding(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-h.Ops.Ending():
+			cancel(errEnding)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // maxSide bounds a terminal's rows and columns: a guest keeps them in 16 bits.
@@ -231,6 +253,8 @@ func (h *Handler) copyLog(ctx context.Context, w http.ResponseWriter, f *os.File
 		case <-tick.C:
 		case <-ctx.Done():
 			return
+		case <-h.Ops.Ending():
+			panic(http.ErrAbortHandler) // what was not the log's end is not to look like it
 		}
 		if st, err := f.Stat(); err == nil && st.Size() < at {
 			at, _ = f.Seek(0, io.SeekStart)

@@ -141,6 +141,7 @@ func (d *daemon) checkTool(tool, pkg string) func(context.Context) doctor.Result
 				return doctor.Result{Status: doctor.OK, Message: dir + "/" + tool}
 			}
 		}
-		return doctor.Result{Status: doctor.Failed, Message: tool + " is not installed", Remedy: "sudo apt install " + pkg}
+		return doctor.Result{Status: doctor.Failed, Message: tool + " is not installed, or not in the PATH that bangerd was started with: " + os.Getenv("PATH"),
+			Remedy: "sudo apt install " + pkg + "; if it is there and in your PATH: banger daemon restart"}
 	}
 }

@@ -69,9 +69,11 @@ func TestRunMissingTool(t *testing.T) {
 	if _, err := os.Stat("/usr/sbin/mmdebstrap"); err == nil {
 		t.Skip("mmdebstrap lies in /usr/sbin here")
 	}
-	_, err := host.New(t.TempDir()+":relative").Run(t.Context(), host.Cmd{Tool: "mmdebstrap"})
+	path := t.TempDir()
+	_, err := host.New(path+":relative").Run(t.Context(), host.Cmd{Tool: "mmdebstrap"})
 	e := banger.AsError(err)
-	if e.Code != banger.HostUnready || e.Remedy != "sudo apt install mmdebstrap" {
+	if e.Code != banger.HostUnready || !strings.HasPrefix(e.Remedy, "sudo apt install mmdebstrap; ") ||
+		!strings.Contains(e.Remedy, "daemon restart") || !strings.Contains(e.Message, "looks: "+path+":/usr") || strings.Contains(e.Message, "relative") {
 		t.Errorf("got %+v", e)
 	}
 }

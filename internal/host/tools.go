@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"banger"
 )
@@ -37,15 +38,17 @@ func (h *Host) Look(tool string) (string, error) {
 	if !ok {
 		return "", banger.Errorf(banger.Internal, "%s is not an approved tool", tool)
 	}
-	for _, dir := range slices.Concat(filepath.SplitList(h.path), sbin) {
-		if !filepath.IsAbs(dir) {
-			continue // a relative PATH entry means whatever directory we are in
-		}
+	dirs := slices.Concat(filepath.SplitList(h.path), sbin)
+	// A relative PATH entry means whatever directory we are in.
+	dirs = slices.DeleteFunc(dirs, func(dir string) bool { return !filepath.IsAbs(dir) })
+	for _, dir := range dirs {
 		p := filepath.Join(dir, tool)
 		st, err := os.Stat(p)
 		if err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
 			return p, nil
 		}
 	}
-	return "", banger.Errorf(banger.HostUnready, "%s is not installed", tool).WithRemedy("sudo apt install %s", pkg)
+	// The PATH is that of whoever started the daemon, which may be long ago.
+	return "", banger.Errorf(banger.HostUnready, "%s is not installed, or not where bangerd looks: %s", tool, strings.Join(dirs, ":")).
+		WithRemedy("sudo apt install %s; if it is there and in your PATH: banger daemon restart", pkg)
 }

@@ -134,7 +134,7 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 		d.log.Warn("remove images that nobody uses", "err", err)
 	}
 	d.ssh.write(ctx)
-	sock, err := listen(d.layout.Socket())
+	sock, err := listenPatiently(d.layout.Socket())
 	if err != nil {
 		return err
 	}
@@ -149,10 +149,16 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 	if err := d.announce(lock); err != nil {
 		return errors.Join(err, srv.Close())
 	}
-	tick := time.NewTicker(housekeeping)
+	tick, look := time.NewTicker(housekeeping), time.NewTicker(lookAtLock)
 	defer tick.Stop()
+	defer look.Stop()
 	for {
+		if p := placeOf(lock, d.layout.Lock()); p != atHome {
+			return d.leave(srv, p)
+		}
 		select {
+		case <-look.C:
+			continue
 		case <-tick.C:
 			d.vms.CutLogs()
 			if err := host.CutLog(d.layout.DaemonLog(), ownLogMax); err != nil {
@@ -170,14 +176,14 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 		case <-ctx.Done():
 		case <-d.stopping:
 		}
-		return d.end(srv)
+		limit, cancel := context.WithTimeout(context.Background(), drainLimit)
+		defer cancel()
+		return d.end(limit, srv)
 	}
 }
 
-// end lets what is under way finish, and refuses the rest.
-func (d *daemon) end(srv *http.Server) error {
-	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
-	defer cancel()
+// end lets what is under way finish until ctx ends, and refuses the rest.
+func (d *daemon) end(ctx context.Context, srv *http.Server) error {
 	// Those who only wait, perhaps without a limit, are told at once.
 	for _, o := range d.ops.List() {
 		if isChange(o) {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"net"
+	"os"
 
 	"banger"
 	"banger/internal/bundle"
@@ -18,6 +19,11 @@ var (
 // BuildBundles returns how a daemon builds bundles with b.
 func BuildBundles(b bundle.Builder) func(ctx context.Context, dir string, rep vm.Reporter) (banger.Bundle, error) {
 	return bundles{builder: b, one: make(chan struct{}, 1)}.Build
+}
+
+// PlaceOf says what became of a lock file.
+func PlaceOf(lock *os.File, path string) string {
+	return map[place]string{atHome: "at home", moved: "moved", deleted: "deleted"}[placeOf(lock, path)]
 }
 
 // Listen opens the daemon's socket, and returns how it is looked after.

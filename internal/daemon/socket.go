@@ -36,6 +36,20 @@ func listen(path string) (*socket, error) {
 	return s, s.open()
 }
 
+// handOver is how long a daemon that lost its state directory may take until it
+// gives up the socket to the one that was started in its place.
+const handOver = 5 * time.Second
+
+// listenPatiently is listen, where another daemon is about to end.
+func listenPatiently(path string) (*socket, error) {
+	for late := time.Now().Add(handOver); ; time.Sleep(lockEvery) {
+		s, err := listen(path)
+		if banger.CodeOf(err) != banger.Exists || time.Now().After(late) {
+			return s, err
+		}
+	}
+}
+
 // open makes the file and accepts on it. The directory is 0700, and the umask
 // 0077, so that nobody else can connect before the mode is set.
 func (s *socket) open() error {

@@ -173,6 +173,42 @@ func TestSocketOtherUser(t *testing.T) {
 	}
 }
 
+// A daemon whose lock file has gone has lost its state directory; one that
+// another holds is not its own.
+func TestWhereTheLockIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		to   func(dir string) error
+		want string
+	}{
+		"nothing":           {func(string) error { return nil }, "at home"},
+		"the file deleted":  {func(dir string) error { return os.Remove(filepath.Join(dir, "l")) }, "deleted"},
+		"all deleted":       {os.RemoveAll, "deleted"},
+		"moved":             {func(dir string) error { return os.Rename(dir, dir+".moved") }, "moved"},
+		"replaced":          {func(dir string) error { return replaced(filepath.Join(dir, "l")) }, "deleted"},
+		"a file in the way": {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)) }, "deleted"},
+	} {
+		dir := filepath.Join(t.TempDir(), "state")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		lock, err := daemon.TakeLock(filepath.Join(dir, "l"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lock.Close()
+		if err := c.to(dir); err != nil {
+			t.Fatal(err)
+		}
+		if got := daemon.PlaceOf(lock, filepath.Join(dir, "l")); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+func replaced(path string) error {
+	return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600))
+}
+
 func TestOneDaemonPerStateDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "daemon.lock")
 	first, err := daemon.TakeLock(path)

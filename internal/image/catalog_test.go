@@ -48,6 +48,31 @@ func TestFilesMissing(t *testing.T) {
 	}
 	_, err := w.Files(t.Context(), img)
 	wantCode(t, err, banger.HostUnready, "modules is missing", "banger bundle build")
+
+	// A bundle that has the very same file mends it, a rebuilt one does not.
+	other := newBundle(t, "two")
+	w.bundles.found = &other
+	_, err = w.Files(t.Context(), img)
+	wantCode(t, err, banger.HostUnready, "modules is missing")
+	w.bundles.found = &b
+	files, err := w.Files(t.Context(), img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(files.Modules); err != nil || string(text) != "one modules" {
+		t.Errorf("%q, %v", text, err)
+	}
+
+	// Nor does one whose file is not what its manifest says.
+	if err := os.Remove(files.Modules); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(b.Dir, "modules"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(b.Dir, "modules"), "bad modules")
+	_, err = w.Files(t.Context(), img)
+	wantCode(t, err, banger.HostUnready, "modules is missing")
 }
 
 func TestCollectKeepsWhatAVMNeeds(t *testing.T) {

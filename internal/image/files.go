@@ -2,14 +2,17 @@ package image
 
 import (
 	"context"
+	"slices"
 	"strings"
+	"time"
 
 	"banger"
 )
 
 // Files returns the paths of an image's files once each is known to be what
-// was registered: unchanged since it was last hashed, or else hashed now. A
-// file that is missing or differs is an error that says what to do.
+// was registered: unchanged since it was last hashed, or else hashed now, or
+// taken once more from a bundle that has the very same. A file that is missing
+// or differs all the same is an error that says what to do.
 func (c *Catalog) Files(ctx context.Context, img banger.Image) (Files, error) {
 	var paths [4]string
 	for i, part := range []struct {
@@ -23,6 +26,9 @@ func (c *Catalog) Files(ctx context.Context, img banger.Image) (Files, error) {
 		if err == nil && !ok {
 			ok, err = c.rehash(ctx, part.Digest)
 		}
+		if err == nil && !ok {
+			ok, err = c.again(ctx, img.Source, part.Digest)
+		}
 		if err != nil {
 			return Files{}, err
 		}
@@ -33,6 +39,38 @@ func (c *Catalog) Files(ctx context.Context, img banger.Image) (Files, error) {
 	}
 	return Files{Rootfs: paths[0], Kernel: paths[1], Initramfs: paths[2], Modules: paths[3]}, nil
 }
+
+// again takes the artifact of that digest from the bundle that it came from, or
+// from the one that is found now, and reports whether one of them has it still.
+func (c *Catalog) again(ctx context.Context, source string, d banger.Digest) (bool, error) {
+	for _, dir := range []string{source, ""} {
+		b, err := c.bundles.Find(dir)
+		if err != nil {
+			continue // as good as one without it
+		}
+		i := slices.IndexFunc(b.Artifacts, func(a banger.BundleArtifact) bool { return artifact(a).Digest == d })
+		if i < 0 {
+			continue
+		}
+		if err := c.acquire(ctx); err != nil {
+			return false, err
+		}
+		err = c.take(ctx, b.Dir, b.Artifacts[i], unheard{})
+		c.release()
+		if err == nil || ctx.Err() != nil {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// unheard is a Reporter of what takes too seldom place to be shown.
+type unheard struct{}
+
+func (unheard) Step(string)                    {}
+func (unheard) StepDone(string, time.Duration) {}
+func (unheard) Progress(string, int64, int64)  {}
+func (unheard) Message(string, ...any)         {}
 
 // damaged says that a registered file is gone or changed. Nothing can mend it
 // but the very same file: a rebuilt bundle has another.

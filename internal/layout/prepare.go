@@ -28,6 +28,10 @@ func (l Layout) Prepare() error {
 	if l.root {
 		open = passage
 	}
+	// Before anything is made that would be of no use.
+	if err := l.passable(filepath.Dir(l.State), filepath.Dir(l.Run)); err != nil {
+		return err
+	}
 	for _, d := range []struct {
 		path string
 		mode fs.FileMode
@@ -44,16 +48,28 @@ func (l Layout) Prepare() error {
 			return unmade(d, err)
 		}
 	}
-	if !l.root {
-		return nil
-	}
-	for _, d := range []string{l.State, l.Run} {
-		if on := closedTo(d); on != "" {
+	return l.passable(l.State, l.Run)
+}
+
+// passable says of a root daemon's directories which one would shut VMMs out.
+func (l Layout) passable(dirs ...string) error {
+	for _, d := range dirs {
+		if on := closedTo(d); l.root && on != "" {
 			return banger.Errorf(banger.HostUnready, "a VM runs as a user of its own, and %s on the way to %s lets no other user in", on, d).
-				WithRemedy("chmod o+x %s", on)
+				WithRemedy("set BANGER_STATE_DIR and BANGER_RUN_DIR to directories that every user may pass, or: chmod o+x %s", on)
 		}
 	}
 	return nil
+}
+
+// Check says why the state directory, if there is one, is not to be trusted: by
+// clients, too, which find the daemon there.
+func (l Layout) Check() error {
+	fi, err := os.Lstat(l.State)
+	if err != nil {
+		return nil // none, or not ours to look at: whoever needs it will tell
+	}
+	return trusted(l.State, fi)
 }
 
 func prepare(dir string, mode fs.FileMode) error {
@@ -114,6 +130,9 @@ func trusted(dir string, fi fs.FileInfo) error {
 	case ownerOf(fi) != os.Geteuid():
 		return banger.Errorf(banger.HostUnready, "%s belongs to user %d, not to you (user %d)", dir, ownerOf(fi), os.Geteuid()).
 			WithRemedy("set BANGER_STATE_DIR and BANGER_RUN_DIR to directories of your own")
+	case fi.Mode().Perm()&0o700 != 0o700: // somebody meant it
+		return banger.Errorf(banger.HostUnready, "%s does not let its owner in, or write (mode %04o)", dir, fi.Mode().Perm()).
+			WithRemedy("chmod u+rwx %s", dir)
 	case fi.Mode().Perm()&0o022 != 0:
 		return banger.Errorf(banger.HostUnready, "%s can be written by other users (mode %04o)", dir, fi.Mode().Perm()).
 			WithRemedy("chmod go-w %s", dir)
@@ -143,10 +162,10 @@ func unmade(dir string, err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return e.WithRemedy("df -h %s", existing(dir))
-	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
-		return e.WithRemedy("set BANGER_STATE_DIR and BANGER_RUN_DIR to directories that you can write")
+	case errors.Is(err, syscall.ENOTDIR):
+		return e.WithRemedy("ls -ld %s", existing(dir))
 	}
-	return e.WithRemedy("ls -ld %s", existing(dir))
+	return e.WithRemedy("set BANGER_STATE_DIR and BANGER_RUN_DIR to directories that you can write")
 }
 
 // existing is the nearest directory above dir that is there.

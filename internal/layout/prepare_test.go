@@ -89,6 +89,7 @@ func TestPrepareRefuses(t *testing.T) {
 		make func(t *testing.T, l layout.Layout) error
 		word string
 		root bool
+		in   string // what the state directory's parent is, if not the usual
 	}{
 		"link": {make: func(t *testing.T, l layout.Layout) error {
 			return errors.Join(os.Mkdir(l.Run+".real", 0o700), os.Symlink(l.Run+".real", l.Run))
@@ -96,6 +97,10 @@ func TestPrepareRefuses(t *testing.T) {
 		"file":           {make: func(t *testing.T, l layout.Layout) error { return os.WriteFile(l.Run, nil, 0o600) }, word: "not a directory"},
 		"group-writable": {make: func(t *testing.T, l layout.Layout) error { return mkdirMode(l.Run, 0o770) }, word: "chmod go-w"},
 		"world-writable": {make: func(t *testing.T, l layout.Layout) error { return mkdirMode(l.Run, 0o1777) }, word: "chmod go-w"},
+		"read-only mode": {make: func(t *testing.T, l layout.Layout) error { return mkdirMode(l.Run, 0o555) }, word: "chmod u+rwx"},
+		"no such place": {make: func(t *testing.T, l layout.Layout) error {
+			return os.Symlink("/proc", filepath.Dir(l.Run)+"/p")
+		}, word: "that you can write", in: "p"},
 		"another's": {root: true, make: func(t *testing.T, l layout.Layout) error {
 			return errors.Join(os.Mkdir(l.Run, 0o700), os.Chown(l.Run, 4242, 4242))
 		}, word: "belongs to user 4242"},
@@ -114,11 +119,51 @@ func TestPrepareRefuses(t *testing.T) {
 			if err := c.make(t, l); err != nil {
 				t.Fatal(err)
 			}
+			if c.in != "" {
+				l.State = filepath.Join(filepath.Dir(l.Run), c.in, "s")
+			}
 			err := l.Prepare()
 			if e := banger.AsError(err); e == nil || e.Code != banger.HostUnready || !strings.Contains(e.Message+e.Remedy, c.word) || e.Remedy == "" {
 				t.Errorf("%v (%+v)", err, e)
 			}
 		})
+	}
+}
+
+// What would be of no use is not made.
+func TestPrepareMakesNothingThatVMsCannotReach(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root's VMs run as users of their own")
+	}
+	l := fresh(t)
+	if err := os.Chmod(filepath.Dir(l.Run), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Prepare(); banger.CodeOf(err) != banger.HostUnready {
+		t.Errorf("prepared: %v", err)
+	}
+	if _, err := os.Lstat(l.State); err == nil {
+		t.Errorf("%s was made", l.State)
+	}
+}
+
+// A client trusts a directory that others can write to as little as a daemon.
+func TestCheck(t *testing.T) {
+	l := fresh(t)
+	if err := l.Check(); err != nil {
+		t.Errorf("nothing there: %v", err)
+	}
+	if err := errors.Join(os.Mkdir(filepath.Dir(l.State), 0o755), mkdirMode(l.State, 0o711)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Check(); err != nil {
+		t.Error(err)
+	}
+	if err := unix.Chmod(l.State, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if e := banger.AsError(l.Check()); e == nil || !strings.Contains(e.Remedy, "chmod go-w") {
+		t.Errorf("writable by all: %v", e)
 	}
 }
 

@@ -45,7 +45,11 @@ func resolve(env func(string) string, uid int, hostRun string) (Layout, error) {
 	if r.err != nil {
 		return Layout{}, r.err
 	}
-	if err := fits(l.Socket(), "BANGER_RUN_DIR"); err != nil {
+	from := "BANGER_RUN_DIR"
+	if l.socket != "" {
+		from = "BANGER_SOCKET"
+	}
+	if err := fits(l.Socket(), from); err != nil {
 		return Layout{}, err
 	}
 	if err := fits(filepath.Join(l.State, qmpSocket), "BANGER_STATE_DIR"); err != nil {

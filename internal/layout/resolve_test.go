@@ -161,7 +161,7 @@ func TestRefused(t *testing.T) {
 		"relative XDG":    {[]string{"XDG_STATE_HOME", "s"}, "XDG_STATE_HOME"},
 		"tilde":           {[]string{"BANGER_STATE_DIR", "~/s"}, "BANGER_STATE_DIR"},
 		"long run":        {[]string{"BANGER_RUN_DIR", long}, "set BANGER_RUN_DIR to a shorter path"},
-		"long socket":     {[]string{"BANGER_SOCKET", long + "/0123456789abcdef"}, "BANGER_"},
+		"long socket":     {[]string{"BANGER_SOCKET", long + "/0123456789abcdef"}, "set BANGER_SOCKET to a shorter path"},
 		"long state":      {[]string{"BANGER_STATE_DIR", long, "BANGER_RUN_DIR", "/r"}, "set BANGER_STATE_DIR to a shorter path"},
 	} {
 		t.Run(name, func(t *testing.T) {

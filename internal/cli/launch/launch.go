@@ -145,9 +145,13 @@ func (l *Launcher) running(ctx context.Context) (api.LockFile, error) {
 	}
 }
 
-// Check returns an error when the installation is another user's.
+// Check returns an error when the installation is another user's, or others
+// could write to it.
 func (l *Launcher) Check() error {
-	return ours(l.Layout.State, "the installation in "+l.Layout.State)
+	if err := ours(l.Layout.State, "the installation in "+l.Layout.State); err != nil {
+		return err
+	}
+	return l.Layout.Check()
 }
 
 // look reads the lock file, after a check that the installation is ours.
@@ -158,7 +162,7 @@ func (l *Launcher) look() (api.LockFile, bool, error) {
 	lock, held, err := api.ReadLock(l.Layout.Lock())
 	if err != nil {
 		return lock, held, banger.Errorf(banger.HostUnready, "read the daemon's lock file: %w", err).
-			WithRemedy("ls -l %s", l.Layout.Lock())
+			WithRemedy("set BANGER_STATE_DIR to a directory of your own; ls -l %s", l.Layout.Lock())
 	}
 	if held && lock.Socket != "" {
 		err = ours(lock.Socket, "the daemon at "+lock.Socket)

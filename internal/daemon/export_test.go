@@ -21,6 +21,9 @@ func BuildBundles(b bundle.Builder) func(ctx context.Context, dir string, rep vm
 	return bundles{builder: b, one: make(chan struct{}, 1)}.Build
 }
 
+// RootFailure is why banger-root did not start.
+var RootFailure = rootFailure
+
 // PlaceOf says what became of a lock file.
 func PlaceOf(lock *os.File, path string) string {
 	return map[place]string{atHome: "at home", moved: "moved", deleted: "deleted"}[placeOf(lock, path)]

@@ -72,7 +72,7 @@ func (d *daemon) newRouted(exe string) *routed.Attacher {
 			c, err := client.Dial(ctx, int(uid))
 			if uid == 0 && errors.Is(err, client.ErrAbsent) {
 				if _, err := root.Run(ctx, host.Cmd{Tool: "banger-root", Dir: "/"}); err != nil {
-					return nil, fmt.Errorf("start banger-root: %w", err)
+					return nil, rootFailure(err)
 				}
 				c, err = client.Dial(ctx, int(uid))
 			}

@@ -218,6 +218,9 @@ func TestBadValues(t *testing.T) {
 	for name, c := range map[string]vm.Create{
 		"cpus 0":           {CPUs: ptr(0)},
 		"cpus -1":          {CPUs: ptr(-1)},
+		"cpus 65":          {CPUs: ptr(65)},
+		"memory 1KiB":      {Memory: ptr(int64(1 << 10))},
+		"disk 17TiB":       {Disk: ptr(int64(17 << 40))},
 		"memory 0":         {Memory: ptr(int64(0))},
 		"memory -1":        {Memory: ptr(int64(-1))},
 		"memory of a host": {Memory: ptr(int64(64 << 30))},
@@ -229,8 +232,8 @@ func TestBadValues(t *testing.T) {
 		"unknown network":  {Network: ptr("bridge")},
 		"unknown backend":  {Backend: ptr("bochs")},
 	} {
-		if _, err := m.Create(t.Context(), c, quiet{}); banger.CodeOf(err) != banger.Invalid {
-			t.Errorf("%s: %v", name, err)
+		if _, err := m.Create(t.Context(), c, quiet{}); banger.CodeOf(err) != banger.Invalid || banger.AsError(err).Remedy == "" {
+			t.Errorf("%s: %v, or no remedy", name, err)
 		}
 	}
 	if after := w.String(); after != before {
@@ -247,9 +250,12 @@ func TestBadValues(t *testing.T) {
 		"cpus 0": {CPUs: ptr(0)}, "memory 0": {Memory: ptr(int64(0))}, "memory -1": {Memory: ptr(int64(-1))}, "disk -1": {Disk: ptr(int64(-1))},
 		"shrink": {Disk: ptr(int64(2 << 30))}, "good and bad": {CPUs: ptr(1), Memory: ptr(int64(0))},
 	} {
-		if _, err := m.Set(t.Context(), "web", c); banger.CodeOf(err) != banger.Invalid {
-			t.Errorf("set %s: %v", name, err)
+		if _, err := m.Set(t.Context(), "web", c); banger.CodeOf(err) != banger.Invalid || banger.AsError(err).Remedy == "" {
+			t.Errorf("set %s: %v, or no remedy", name, err)
 		}
+	}
+	if _, err := m.Kill(t.Context(), "web", quiet{}); banger.CodeOf(err) != banger.WrongState || banger.AsError(err).Remedy == "" {
+		t.Errorf("kill a stopped VM: %v, or no remedy", err)
 	}
 	if now, _ := m.Show(t.Context(), "web"); !reflect.DeepEqual(now.Spec, v.Spec) {
 		t.Errorf("changed: %+v", now.Spec)

@@ -95,7 +95,8 @@ func (m *Manager) respec(s *subject, c Change) (banger.Spec, error) {
 		spec.Disk = *c.Disk
 		errs = append(errs, checkDisk(spec.Disk, 0))
 		if spec.Disk > 0 && spec.Disk < s.rec.Spec.Disk {
-			errs = append(errs, invalid("disk of %s cannot shrink from %s to %s", s.rec.Spec.Name, banger.FormatSize(s.rec.Spec.Disk), banger.FormatSize(spec.Disk)))
+			errs = append(errs, invalid("disk of %s cannot shrink from %s to %s", s.rec.Spec.Name, banger.FormatSize(s.rec.Spec.Disk), banger.FormatSize(spec.Disk)).
+				WithRemedy("make a VM with a smaller one: banger vm create --disk %s", banger.FormatSize(spec.Disk)))
 		}
 	}
 	if c.Network != nil {

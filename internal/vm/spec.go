@@ -49,7 +49,7 @@ func checkCPUs(n int) error {
 	case n <= 0:
 		return invalid("cpus must be at least 1, not %d", n).WithRemedy("leave it out for the default, or give a positive number")
 	case n > maxCPUs:
-		return invalid("cpus must be at most %d, not %d", maxCPUs, n)
+		return invalid("cpus must be at most %d, not %d", maxCPUs, n).WithRemedy("ask for fewer, such as --cpu %d", maxCPUs)
 	}
 	return nil
 }
@@ -59,7 +59,8 @@ func (m *Manager) checkMemory(n int64) error {
 	case n <= 0:
 		return invalid("memory must be more than 0, not %d bytes", n).WithRemedy("leave it out for the default, or give a size such as 1GiB")
 	case n < minMemory:
-		return invalid("memory must be at least %s, not %s", banger.FormatSize(minMemory), banger.FormatSize(n))
+		return invalid("memory must be at least %s, not %s", banger.FormatSize(minMemory), banger.FormatSize(n)).
+			WithRemedy("ask for more, such as --memory %s", banger.FormatSize(minMemory))
 	}
 	host, err := m.c.Limits.HostMemory()
 	if err != nil {
@@ -77,7 +78,8 @@ func checkDisk(n, least int64) error {
 	case n <= 0:
 		return invalid("disk must be more than 0, not %d bytes", n).WithRemedy("leave it out for the default, or give a size such as 10GiB")
 	case n > maxDisk:
-		return invalid("disk must be at most %s, not %s", banger.FormatSize(maxDisk), banger.FormatSize(n))
+		return invalid("disk must be at most %s, not %s", banger.FormatSize(maxDisk), banger.FormatSize(n)).
+			WithRemedy("ask for less, such as --disk 100GiB: it can grow later")
 	case n < least:
 		return invalid("disk %s is smaller than its image (%s)", banger.FormatSize(n), banger.FormatSize(least)).
 			WithRemedy("ask for at least %s", banger.FormatSize(least))

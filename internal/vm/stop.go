@@ -22,7 +22,7 @@ func (m *Manager) Stop(ctx context.Context, ref string, timeout *time.Duration, 
 func (m *Manager) Kill(ctx context.Context, ref string, rep Reporter) (banger.VM, error) {
 	return m.change(ctx, ref, endsRun, func(s *subject) error {
 		if s.rec.Run == nil {
-			return banger.Errorf(banger.WrongState, "%s is not running", s.rec.Spec.Name)
+			return banger.Errorf(banger.WrongState, "%s is not running", s.rec.Spec.Name).WithRemedy("banger start %[1]s, or banger rm %[1]s", s.rec.Spec.Name)
 		}
 		defer m.enter(s.rec.ID, banger.StateStopping)()
 		return s.halt(ctx, 0, rep)

@@ -21,7 +21,7 @@ func (c *Client) StopVM(ctx context.Context, r api.StopRequest) (*Op[banger.VM],
 	return start[banger.VM](ctx, c, api.VMStop, r)
 }
 
-func (c *Client) RestartVM(ctx context.Context, r api.VMRequest) (*Op[banger.VM], error) {
+func (c *Client) RestartVM(ctx context.Context, r api.StopRequest) (*Op[banger.VM], error) {
 	return start[banger.VM](ctx, c, api.VMRestart, r)
 }
 

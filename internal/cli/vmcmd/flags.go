@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -36,6 +37,14 @@ func (c *cpus) Set(s string) error {
 	}
 	c.Optional = api.Some(n)
 	return nil
+}
+
+// warn says that more CPUs than the host has make a VM slower, not faster: 64 on
+// a host with 2 took two minutes to boot where 2 took some seconds.
+func (c *cpus) warn(e Env) {
+	if n := runtime.NumCPU(); c.Optional.Set && c.Value > n {
+		e.IO.Note("--cpu %d: this host has %d; a VM with more is slower, not faster", c.Value, n)
+	}
 }
 
 // size is the value of --memory and --disk: absent unless it was given.
@@ -217,6 +226,7 @@ func (s *spec) add(cmd *cobra.Command) {
 // request is the create request for s. What no flag says the caller's
 // environment may: the daemon has its own, from whoever started it.
 func (s *spec) request(e Env) (api.CreateRequest, error) {
+	s.cpus.warn(e)
 	bundle, backend := s.bundle.Optional, s.backend.Optional
 	if !bundle.Set {
 		dir, err := client.NamedBundle(e.IO.Getenv)

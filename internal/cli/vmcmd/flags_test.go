@@ -1,8 +1,10 @@
 package vmcmd_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -80,6 +82,19 @@ func TestCreateRequest(t *testing.T) {
 	}
 }
 
+// More CPUs than there are is allowed, and said to be of no use.
+func TestMoreCPUsThanTheHostHas(t *testing.T) {
+	for _, args := range []string{"vm create --cpu %d", "run --cpu %d", "vm set web --cpu %d"} {
+		for n, warned := range map[int]bool{runtime.NumCPU(): false, runtime.NumCPU() + 1: true} {
+			s := newSession(t, nil)
+			_ = s.run(t.Context(), strings.Fields(fmt.Sprintf(args, n))...)
+			if got := strings.Contains(s.err.String(), "slower, not faster"); got != warned || s.requests() == "" {
+				t.Errorf("%s, %d: said %q, sent %q", args, n, s.err, s.requests())
+			}
+		}
+	}
+}
+
 // A bundle that the environment names is not passed over.
 func TestNamedBundleIsMissing(t *testing.T) {
 	for _, args := range []string{"run", "vm create --no-start"} {
@@ -97,7 +112,7 @@ func TestRefusedBeforeTheDaemonIsAsked(t *testing.T) {
 		"vm create --name Web", "vm create --name web_1", "vm create --network bridge", "vm create --name=",
 		"vm create extra", "run one two", "run one two -- x", "run --",
 		"vm set web", "vm set", "vm show", "vm show a b", "vm list x", "vm list -o xml",
-		"vm stop", "vm stop web --all", "vm stop web --timeout -1s", "vm stop web --timeout 5",
+		"vm stop", "vm stop web --all", "vm stop web --timeout -1s", "vm stop web --timeout 5", "vm restart web --timeout -1s",
 		"vm create --publish 80", "vm create --publish 0:80", "vm create --publish 8080:0", "vm create --publish 8080:80/sctp",
 		"vm create --publish 70000:80", "vm create --publish localhost:8080:80", "vm create --publish [::1]:8080:80", "vm create --publish=",
 		"run --publish 8080:80:90:1", "run --publish none --publish 8080:80", "vm set web --publish 8080:80 --publish none",

@@ -64,8 +64,10 @@ func (e Env) once(ctx context.Context, what onInterrupt, start starting) (banger
 	}
 	vm, err := op.Wait(ctx, e.Report)
 	if err != nil && ctx.Err() != nil {
-		return vm, banger.Errorf(banger.Canceled, "interrupted, but the daemon goes on with it: %w", err).
-			WithRemedy("see how it ends: banger vm list")
+		return vm, &banger.Error{
+			Code: banger.Canceled, Message: "interrupted, but the daemon goes on with it",
+			Remedy: "see how it ends: banger vm list", Err: err,
+		}
 	}
 	return vm, err
 }

@@ -11,12 +11,13 @@ import (
 )
 
 type restarter interface {
-	RestartVM(ctx context.Context, r api.VMRequest) (*client.Op[banger.VM], error)
+	RestartVM(ctx context.Context, r api.StopRequest) (*client.Op[banger.VM], error)
 }
 
 type restartOptions struct {
-	vms []string
-	all bool
+	vms     []string
+	all     bool
+	timeout stopTimeout
 }
 
 func newRestart(e Env) *cobra.Command {
@@ -24,10 +25,14 @@ func newRestart(e Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "restart VM...",
 		Short:   "Stop VMs and start them again",
-		Example: "  banger vm restart web\n  banger vm restart --all",
+		Long:    "Stop VMs as stop does, and start them again. Disks, address and name stay.",
+		Example: "  banger vm restart web\n  banger vm restart --all --timeout 1m",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.vms = args
 			if err := checkTargets(o.vms, o.all); err != nil {
+				return err
+			}
+			if err := o.timeout.read(cmd); err != nil {
 				return err
 			}
 			c, err := e.Connect(cmd.Context())
@@ -39,6 +44,7 @@ func newRestart(e Env) *cobra.Command {
 		ValidArgsFunction: e.vmNames(isLive),
 	}
 	cmd.Flags().BoolVar(&o.all, "all", false, "every VM that runs")
+	o.timeout.add(cmd)
 	return cmd
 }
 
@@ -51,6 +57,6 @@ func runRestart(ctx context.Context, e Env, o *restartOptions, c interface {
 		return err
 	}
 	return e.each(ctx, vms, leave, func(ctx context.Context, vm string) (*client.Op[banger.VM], error) {
-		return c.RestartVM(ctx, api.VMRequest{VM: vm})
+		return c.RestartVM(ctx, api.StopRequest{VM: vm, Timeout: o.timeout.seconds()})
 	})
 }

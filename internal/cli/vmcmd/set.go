@@ -48,6 +48,7 @@ published.`,
 }
 
 func runSet(ctx context.Context, e Env, o *setOptions, c setter) error {
+	o.cpus.warn(e)
 	vm, err := c.SetVM(ctx, api.SetRequest{
 		VM:   o.vm,
 		CPUs: o.cpus.Optional, Memory: o.memory.Optional, Disk: o.disk.Optional,

@@ -18,12 +18,36 @@ type stopper interface {
 type stopOptions struct {
 	vms     []string
 	all     bool
-	timeout api.Optional[time.Duration]
+	timeout stopTimeout
+}
+
+// stopTimeout is --timeout of what stops a VM: the daemon's unless it was given.
+type stopTimeout struct {
+	set   bool
+	value time.Duration
+}
+
+func (p *stopTimeout) add(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&p.value, "timeout", 30*time.Second, "how long the guest may take; 0: kill it at once")
+}
+
+func (p *stopTimeout) read(cmd *cobra.Command) error {
+	p.set = cmd.Flags().Changed("timeout")
+	if p.set && p.value < 0 {
+		return banger.Errorf(banger.Invalid, "--timeout is negative").WithRemedy("give a duration such as 1m; 0 kills at once")
+	}
+	return nil
+}
+
+func (p *stopTimeout) seconds() api.Optional[float64] {
+	if !p.set {
+		return api.Optional[float64]{}
+	}
+	return api.Some(p.value.Seconds())
 }
 
 func newStop(e Env) *cobra.Command {
 	o := &stopOptions{}
-	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "stop VM...",
 		Short: "Stop VMs in an orderly way",
@@ -35,11 +59,8 @@ Disks, address and name stay.`,
 			if err := checkTargets(o.vms, o.all); err != nil {
 				return err
 			}
-			if cmd.Flags().Changed("timeout") {
-				if timeout < 0 {
-					return banger.Errorf(banger.Invalid, "--timeout is negative")
-				}
-				o.timeout = api.Some(timeout)
+			if err := o.timeout.read(cmd); err != nil {
+				return err
 			}
 			c, err := e.Connect(cmd.Context())
 			if err != nil {
@@ -50,7 +71,7 @@ Disks, address and name stay.`,
 		ValidArgsFunction: e.vmNames(isLive),
 	}
 	cmd.Flags().BoolVar(&o.all, "all", false, "every VM that runs")
-	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long the guest may take; 0: kill it at once")
+	o.timeout.add(cmd)
 	return cmd
 }
 
@@ -63,10 +84,6 @@ func runStop(ctx context.Context, e Env, o *stopOptions, c interface {
 		return err
 	}
 	return e.each(ctx, vms, leave, func(ctx context.Context, vm string) (*client.Op[banger.VM], error) {
-		r := api.StopRequest{VM: vm}
-		if o.timeout.Set {
-			r.Timeout = api.Some(o.timeout.Value.Seconds())
-		}
-		return c.StopVM(ctx, r)
+		return c.StopVM(ctx, api.StopRequest{VM: vm, Timeout: o.timeout.seconds()})
 	})
 }

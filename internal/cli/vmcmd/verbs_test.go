@@ -28,6 +28,7 @@ func TestVerbs(t *testing.T) {
 		{"stop web --timeout 90s", `vm.stop {"vm":"web","timeout_seconds":90}`, "web\n", "guest\n"},
 		{"stop web --timeout 0", `vm.stop {"vm":"web","timeout_seconds":0}`, "web\n", "guest\n"},
 		{"vm restart web", `vm.restart {"vm":"web"}`, "web\n", "guest\n"},
+		{"vm restart web --timeout 90s", `vm.restart {"vm":"web","timeout_seconds":90}`, "web\n", "guest\n"},
 		{"vm kill web", `vm.kill {"vm":"web"}`, "web\n", "guest\n"},
 		{"vm reset web", `vm.reset {"vm":"web"}`, "web\n", "guest\n"},
 		{"vm reset --all", "vm.list {}\n" + `vm.reset {"vm":"b"}`, "web\n", "guest\n"},
@@ -134,6 +135,9 @@ func TestInterrupt(t *testing.T) {
 		err := s.run(ctx, strings.Fields(c.args)...)
 		if banger.CodeOf(err) != banger.Canceled {
 			t.Errorf("%s: %v", c.args, err)
+		}
+		if !c.cancelled && err.Error() != "interrupted, but the daemon goes on with it" {
+			t.Errorf("%s: said %q", c.args, err)
 		}
 		if got := strings.Contains(s.requests(), api.OpCancel); got != c.cancelled {
 			t.Errorf("%s: cancelled %v, want %v", c.args, got, c.cancelled)

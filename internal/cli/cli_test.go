@@ -52,6 +52,13 @@ func TestMistakes(t *testing.T) {
 		{"exec web ls", 2},
 		{"run x y -- z", 2},
 		{"exec web", 2},
+		{"restart web", 2},
+		{"help nosuch", 2},
+		{"help vm strat", 2},
+		{"run -d", 2},
+		{"run -p 8080:80", 2},
+		{"vm create -v a:b", 2},
+		{"ssh web -L 8080:localhost:80", 2},
 		{"vm stop", 2},
 		{"image delete", 2},
 		{"version please", 2},
@@ -112,8 +119,12 @@ func TestManualPages(t *testing.T) {
 }
 
 func TestVersionAndCompletion(t *testing.T) {
-	if code, out, _ := run(t, "version"); code != 0 || !strings.HasPrefix(out, "banger ") {
+	code, out, _ := run(t, "version")
+	if code != 0 || !strings.HasPrefix(out, "banger ") {
 		t.Errorf("version: %d, %q", code, out)
+	}
+	if code, flag, _ := run(t, "--version"); code != 0 || flag != out {
+		t.Errorf("--version: %d, %q, version says %q", code, flag, out)
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		if code, out, errs := run(t, "completion "+shell); code != 0 || out == "" {

@@ -12,6 +12,7 @@ import (
 	"banger/internal/cli/streams"
 	"banger/internal/cli/systemcmd"
 	"banger/internal/cli/vmcmd"
+	"banger/internal/version"
 
 	"github.com/spf13/cobra"
 )
@@ -40,6 +41,8 @@ func newRoot(s *streams.Streams, installation func() (*launch.Launcher, error)) 
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.Version = version.Version().String()
+	root.SetVersionTemplate("{{.Version}}\n") // as banger version says it
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
@@ -81,6 +84,8 @@ func newRoot(s *streams.Streams, installation func() (*launch.Launcher, error)) 
 	root.SetCompletionCommandGroupID(others)
 	root.AddCommand(newMan(root))
 	root.AddCommand(topics()...)
+	root.InitDefaultVersionFlag() // now, for help to show it
+	root.SetHelpCommand(newHelp(root))
 	root.InitDefaultCompletionCmd() // now, so that it is treated as the others are
 	strict(root)
 	return root

@@ -71,6 +71,9 @@ func unknownVerb(cmd *cobra.Command, verb string) error {
 // similarVerbs are the commands that verb was probably meant to be: the nearest
 // ones of cmd, else of its nouns, since a noun is easily left out.
 func similarVerbs(cmd *cobra.Command, verb string) []string {
+	if same := sameVerbs(cmd, verb); len(same) > 0 {
+		return same
+	}
 	like, best := []string(nil), far
 	for _, c := range cmd.Commands() {
 		if !c.IsAvailableCommand() {
@@ -92,6 +95,18 @@ func similarVerbs(cmd *cobra.Command, verb string) []string {
 	return like
 }
 
+// sameVerbs are the commands below the nouns of cmd that are named just so.
+func sameVerbs(cmd *cobra.Command, verb string) (same []string) {
+	for _, noun := range cmd.Commands() {
+		for _, c := range noun.Commands() {
+			if c.IsAvailableCommand() && (c.Name() == verb || c.HasAlias(verb)) {
+				same = append(same, c.CommandPath())
+			}
+		}
+	}
+	return same
+}
+
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var bad *pflag.InvalidValueError
@@ -106,6 +121,9 @@ func flagError(cmd *cobra.Command, err error) error {
 		err = banger.Errorf(banger.Invalid, "unknown flag %s", name)
 		if like := similarFlag(cmd, strings.TrimLeft(name, "-")); like != "" {
 			return usage(err, "did you mean: --%s", like)
+		}
+		if hint := elsewhere(cmd, name); hint != "" {
+			return usage(err, "%s", hint)
 		}
 		if strings.Contains(cmd.Use, "-- COMMAND") {
 			return usage(err, "flags of the guest's command come after two dashes: %s ... -- COMMAND %s", cmd.CommandPath(), name)

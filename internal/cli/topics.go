@@ -11,17 +11,19 @@ func topics() []*cobra.Command {
 			Long: `What the exit codes mean
 
   0    done
-  1    failed, or interrupted
+  1    failed, timed out, or interrupted
   2    usage: the command line or a value makes no sense
   3    no such thing
-  4    in the wrong state, or already there
-  5    the host is not ready: banger doctor says why
+  4    in the wrong state, already there, or busy
+  5    the host is not ready: banger doctor says why; so does doctor itself, when
+       a check failed
   125  banger's own failure in run and exec, once a guest's command was given and
        the VM is there (before that, the codes above)
 
 Otherwise run and exec return the code of the guest's command, 128+N when signal
-N ended it. When several VMs were named and not all failed in the same way, the
-code is 1.`,
+N ended it; 127 is that there is no such command, 126 that it cannot be run, as
+for a user or a directory (-u, -w) that the guest does not have. When several VMs
+were named, the code is that of those that failed, or 1 if they differ.`,
 		},
 		{
 			Use:   "environment",

@@ -243,6 +243,8 @@ func TestFinishedAreKept(t *testing.T) {
 	for i := range 300 {
 		id := start(t, m, func(context.Context, *op.Reporter) (any, error) { return i, nil })
 		follow(t, m, id, 0)
+		for len(m.List()) > 0 { // its end is told a moment before it is noted
+		}
 		ids = append(ids, id)
 	}
 	if err := m.Drain(t.Context()); err != nil {

@@ -155,9 +155,9 @@ func (e Env) places(cmd *cobra.Command, args []string, word string) ([]string, c
 		return nil, cobra.ShellCompDirectiveDefault
 	}
 	names, _ := e.vmNames(isLive)(cmd, nil, word)
-	var words []string
+	words := make([]string, 0, len(names))
 	for _, n := range names {
-		words = append(words, n+":")
+		words = append(words, n+":") // a path in that VM
 	}
 	// cobra's scripts offer files only where nothing else fits.
 	here, _ := filepath.Glob(word + "*") // the one error is a bad pattern: no file then

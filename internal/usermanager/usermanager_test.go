@@ -30,8 +30,21 @@ type fakeManager struct {
 	refuse string
 	move   func(unit string) // called for a scope
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards all but dir
 	asked []string
+}
+
+// be changes how it behaves.
+func (f *fakeManager) be(refuse string, move func(unit string)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse, f.move = refuse, move
+}
+
+func (f *fakeManager) heard() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.asked)
 }
 
 func newFake(t *testing.T) (*fakeManager, *usermanager.Manager) {
@@ -105,14 +118,14 @@ func (f *fakeManager) reply(c net.Conn, m *dbus.Message) {
 	r := &dbus.Message{Type: dbus.TypeMethodReply, Headers: map[dbus.HeaderField]dbus.Variant{
 		dbus.FieldReplySerial: dbus.MakeVariant(m.Serial()),
 	}}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if member == f.refuse {
 		r.Type = dbus.TypeError
 		r.Headers[dbus.FieldErrorName] = dbus.MakeVariant("org.freedesktop.systemd1.NoSuchUnit")
 	}
 	if member != "Ping" {
-		f.mu.Lock()
 		f.asked = append(f.asked, fmt.Sprint(member, " ", m.Body))
-		f.mu.Unlock()
 	}
 	if f.move != nil && member == "StartTransientUnit" {
 		f.move(m.Body[0].(string))
@@ -128,17 +141,17 @@ func TestScope(t *testing.T) {
 		_ = os.WriteFile(filepath.Join(dir, "cgroup"), []byte("1:name=x:/\n0::/user.slice/"+unit+"\n"), 0o600)
 	}
 	place("session-1.scope")
-	f.move = place
+	f.be("", place)
 	if err := m.Scope(t.Context(), 77, "banger-x", "a VM"); err != nil {
 		t.Fatal(err)
 	}
 	if got := m.Unit(77); got != "banger-x.scope" {
 		t.Errorf("it is in %q", got)
 	}
-	if got := strings.Join(f.asked, "\n"); !strings.HasPrefix(got, "StartTransientUnit [banger-x.scope fail ") || !strings.Contains(got, "PIDs") || !strings.Contains(got, "77") {
+	if got := strings.Join(f.heard(), "\n"); !strings.HasPrefix(got, "StartTransientUnit [banger-x.scope fail ") || !strings.Contains(got, "PIDs") || !strings.Contains(got, "77") {
 		t.Errorf("asked %s", got)
 	}
-	f.move = nil
+	f.be("", nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := m.Scope(ctx, 77, "banger-y", ""); err == nil {
@@ -182,10 +195,10 @@ func TestUnits(t *testing.T) {
 		t.Errorf("after it was forgotten: %v", err)
 	}
 	want := []string{"Reload []", "EnableUnitFiles [[bangerd.service] false true]", "StartUnit [bangerd.service replace]", "StopUnit [bangerd.service replace]", "DisableUnitFiles [[bangerd.service] false]", "Reload []"}
-	if !slices.Equal(f.asked, want) {
-		t.Errorf("asked %q", f.asked)
+	if got := f.heard(); !slices.Equal(got, want) {
+		t.Errorf("asked %q", got)
 	}
-	f.refuse = "StartUnit"
+	f.be("StartUnit", nil)
 	if err := m.Start(t.Context(), usermanager.UnitName); err == nil || errors.Is(err, usermanager.ErrAbsent) {
 		t.Errorf("a refusal is %v", err)
 	}

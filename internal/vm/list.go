@@ -30,7 +30,8 @@ func (m *Manager) bounded(list []steps.Step[*subject]) []steps.Step[*subject] {
 	for i := range list {
 		s := &list[i]
 		if s.Name == stepGuest {
-			s.Limit = m.c.Timeouts.Ready
+			// ensureGuest keeps the real one, and says what its last attempt met.
+			s.Limit = m.c.Timeouts.Ready + steps.DefaultGrace
 		}
 		if m.c.Bound != nil {
 			s.Limit = m.c.Bound(s.Name, steps.BeforeEnsure, s.Limit)

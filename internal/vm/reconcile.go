@@ -170,6 +170,11 @@ func (s *subject) lost(ctx context.Context, hook steps.Hook) error {
 		exit.Detail = "bangerd ended before it was launched"
 	}
 	s.vanished = exit.Cause == banger.ExitUnknown
+	if s.rec.Problem != nil { // of a run that is over
+		if err := s.save(ctx, func(r *banger.Record) { r.Problem = nil }); err != nil {
+			return err
+		}
+	}
 	return s.after(ctx, hook, &exit)
 }
 

@@ -307,6 +307,7 @@ func (b *box) meant() string {
 		if said == "reboot" || lives && said == "" {
 			return "running"
 		}
+		return "stopped" // what was wrong with a run that is over is no problem any more
 	}
 	if v.problem != "" {
 		return "error"

@@ -39,6 +39,14 @@ func (b *Builder) Build(ctx context.Context, output string, rep Reporter) (made 
 	if err != nil {
 		return banger.Bundle{}, err
 	}
+	parents := missing(filepath.Dir(output))
+	defer func() { // after the workspace, which is in them
+		for _, dir := range parents {
+			if err == nil || os.Remove(dir) != nil {
+				break // somebody else has put something there
+			}
+		}
+	}()
 	w, err := b.openWorkspace(ctx, output)
 	if err != nil {
 		return banger.Bundle{}, err

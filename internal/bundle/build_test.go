@@ -131,6 +131,27 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 	only(t, filepath.Dir(out))
 }
 
+// Directories that were made for the output go with a build that fails; they
+// stay with one that does not.
+func TestParentsOfTheOutput(t *testing.T) {
+	b, p, out := builder(t)
+	deep := filepath.Join(filepath.Dir(out), "a", "b", "runtime")
+	p.hook = func(tool string, _ []string) {
+		if tool == "chroot" { // in the middle of it
+			p.fail["mke2fs"] = errors.New("broken")
+		}
+	}
+	if _, err := b.Build(t.Context(), deep, silent{}); err == nil {
+		t.Fatal("built")
+	}
+	only(t, filepath.Dir(out))
+	p.hook, p.fail = nil, map[string]error{}
+	if _, err := b.Build(t.Context(), deep, silent{}); err != nil {
+		t.Fatal(err)
+	}
+	only(t, filepath.Dir(deep), "runtime")
+}
+
 func TestBuildAfterAKilledOne(t *testing.T) {
 	b, _, out := builder(t)
 	left := filepath.Join(filepath.Dir(out), ".runtime.new/tree/etc")

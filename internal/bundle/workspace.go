@@ -25,6 +25,19 @@ type workspace struct {
 	lock   *os.File
 }
 
+// missing are dir and the directories above it that are not there, innermost
+// first.
+func missing(dir string) (dirs []string) {
+	for dir != "/" {
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		dirs = append(dirs, dir)
+		dir = filepath.Dir(dir)
+	}
+	return dirs
+}
+
 // openWorkspace makes an empty workspace beside output.
 func (b *Builder) openWorkspace(ctx context.Context, output string) (*workspace, error) {
 	dir := filepath.Join(filepath.Dir(output), "."+filepath.Base(output)+".new")

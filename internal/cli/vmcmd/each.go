@@ -8,11 +8,52 @@ import (
 
 	"banger"
 	"banger/internal/api/client"
+
+	"github.com/spf13/cobra"
 )
 
 // atOnce is how many VMs are worked on at a time: the daemon takes any number,
 // but the host's CPUs do not.
 const atOnce = 8
+
+// A verb is one operation that is done to each of any number of VMs.
+type verb struct {
+	fits      func(banger.VM) bool // what --all and completion offer
+	all       string               // what --all means
+	interrupt onInterrupt
+	check     func(*cobra.Command) error // of flags of its own; may be nil
+	do        func(ctx context.Context, c Client, vm string) (*client.Op[banger.VM], error)
+}
+
+// onVMs makes cmd, which says what it is called and how it is explained, the
+// command of v: VM... or --all.
+func (e Env) onVMs(cmd *cobra.Command, v verb) *cobra.Command {
+	var all bool
+	cmd.Flags().BoolVar(&all, "all", false, v.all)
+	cmd.ValidArgsFunction = e.vmNames(v.fits)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkTargets(args, all); err != nil {
+			return err
+		}
+		if v.check != nil {
+			if err := v.check(cmd); err != nil {
+				return err
+			}
+		}
+		c, err := e.Connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		vms, err := targets(cmd.Context(), c, args, all, v.fits)
+		if err != nil {
+			return err
+		}
+		return e.each(cmd.Context(), vms, v.interrupt, func(ctx context.Context, vm string) (*client.Op[banger.VM], error) {
+			return v.do(ctx, c, vm)
+		})
+	}
+	return cmd
+}
 
 type lister interface {
 	ListVMs(ctx context.Context) ([]banger.VM, error)

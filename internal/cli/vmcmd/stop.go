@@ -15,12 +15,6 @@ type stopper interface {
 	StopVM(ctx context.Context, r api.StopRequest) (*client.Op[banger.VM], error)
 }
 
-type stopOptions struct {
-	vms     []string
-	all     bool
-	timeout stopTimeout
-}
-
 // stopTimeout is --timeout of what stops a VM: the daemon's unless it was given.
 type stopTimeout struct {
 	set   bool
@@ -47,43 +41,18 @@ func (p *stopTimeout) seconds() api.Optional[float64] {
 }
 
 func newStop(e Env) *cobra.Command {
-	o := &stopOptions{}
-	cmd := &cobra.Command{
+	timeout := &stopTimeout{}
+	cmd := e.onVMs(&cobra.Command{
 		Use:   "stop VM...",
 		Short: "Stop VMs in an orderly way",
 		Long: `Ask the guest to power off, and kill the VM when it has not done so in time.
 Disks, address and name stay.`,
 		Example: "  banger vm stop web\n  banger vm stop --all --timeout 1m",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.vms = args
-			if err := checkTargets(o.vms, o.all); err != nil {
-				return err
-			}
-			if err := o.timeout.read(cmd); err != nil {
-				return err
-			}
-			c, err := e.Connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return runStop(cmd.Context(), e, o, c)
+	}, verb{fits: isLive, all: "every VM that runs", interrupt: leave, check: timeout.read,
+		do: func(ctx context.Context, c Client, vm string) (*client.Op[banger.VM], error) {
+			return c.StopVM(ctx, api.StopRequest{VM: vm, Timeout: timeout.seconds()})
 		},
-		ValidArgsFunction: e.vmNames(isLive),
-	}
-	cmd.Flags().BoolVar(&o.all, "all", false, "every VM that runs")
-	o.timeout.add(cmd)
-	return cmd
-}
-
-func runStop(ctx context.Context, e Env, o *stopOptions, c interface {
-	lister
-	stopper
-}) error {
-	vms, err := targets(ctx, c, o.vms, o.all, isLive)
-	if err != nil {
-		return err
-	}
-	return e.each(ctx, vms, leave, func(ctx context.Context, vm string) (*client.Op[banger.VM], error) {
-		return c.StopVM(ctx, api.StopRequest{VM: vm, Timeout: o.timeout.seconds()})
 	})
+	timeout.add(cmd)
+	return cmd
 }

@@ -48,6 +48,7 @@ func handshake(conn net.Conn, cfg Config) (*ssh.Client, error) {
 	var wrongKey, authBegan bool
 	want := string(cfg.HostKey.Marshal())
 	sc := &ssh.ClientConfig{
+		Config:            ssh.Config{Ciphers: cfg.ciphers()},
 		User:              cfg.user(),
 		HostKeyAlgorithms: []string{cfg.HostKey.Type()},
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -46,6 +47,22 @@ func TestDialVerifiesBothSides(t *testing.T) {
 			t.Errorf("closed connection: %v", err)
 		}
 	})
+}
+
+// An emulated CPU is spared AES.
+func TestCipher(t *testing.T) {
+	for emulated, aes := range map[bool]bool{true: false, false: true} {
+		_, cfg := newGuest(t, nil)
+		cfg.Emulated = emulated
+		c, err := guest.Dial(limited(t), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := guest.Cipher(c); strings.HasPrefix(got, "aes") != aes {
+			t.Errorf("emulated %v: %s", emulated, got)
+		}
+		c.Close()
+	}
 }
 
 // TestDialSpeaksFirst answers only a client that has sent its banner, as the

@@ -31,7 +31,7 @@ func (s *SSH) Reach(ctx context.Context, t Target, gone <-chan struct{}) (Guest,
 		return nil, fmt.Errorf("host key: %w", err)
 	}
 	cfg := guest.Config{
-		HostKey: host.PublicKey(), Signer: s.signer, User: loginUser, Log: s.log.With("vm", t.VM),
+		HostKey: host.PublicKey(), Signer: s.signer, User: loginUser, Log: s.log.With("vm", t.VM), Emulated: t.Emulated,
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "tcp", t.Addr)

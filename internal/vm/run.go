@@ -314,5 +314,9 @@ func releaseGuest(_ context.Context, s *subject) error {
 }
 
 func (s *subject) target() Target {
-	return Target{VM: s.rec.ID, Launch: s.rec.Run.Launch, Addr: s.rec.Run.Endpoint.SSH.String(), Key: s.rec.HostKey}
+	h := s.rec.Run.Handle
+	return Target{
+		VM: s.rec.ID, Launch: s.rec.Run.Launch, Addr: s.rec.Run.Endpoint.SSH.String(), Key: s.rec.HostKey,
+		Emulated: h != nil && h.Accelerator == "tcg",
+	}
 }

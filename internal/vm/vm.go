@@ -97,6 +97,8 @@ type Target struct {
 	Launch string
 	Addr   string // host:port
 	Key    string // the VM's SSH host key, PEM: what it must prove to hold
+
+	Emulated bool // its CPU is software
 }
 
 // Limits are what specs are held against, and what they default to.

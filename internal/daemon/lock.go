@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -68,6 +69,7 @@ func (d *daemon) announce(lock *os.File) error {
 	b, err := json.Marshal(api.LockFile{
 		PID: self.PID, Started: self.Started, Build: version.Build(), API: api.Version,
 		Exe: exe, ExeMtime: st.ModTime().UnixNano(), Socket: d.layout.Socket(), Log: d.layout.DaemonLog(),
+		Config: d.layout.ConfigFile(), LogLevel: strings.ToLower(d.config.LogLevel.String()),
 	})
 	if err != nil {
 		return err

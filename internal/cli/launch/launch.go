@@ -121,6 +121,7 @@ func (l *Launcher) running(ctx context.Context) (api.LockFile, error) {
 			return lock, err
 		}
 		if held && l.answers(ctx, lock) {
+			child.giveWay(ctx, lock.PID)
 			return lock, nil
 		}
 		if !held {

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,21 @@ type daemon struct {
 	offset int64 // of its first words in log
 	done   chan struct{}
 	err    error // how it ended, once done
+	proc   *os.Process
+}
+
+// giveWay ends a daemon of ours that was slower than the one that runs, and
+// returns when it has ended: it would wait for the lock, and take it as soon as
+// the other one is stopped. What SIGTERM finds is not a daemon yet.
+func (d *daemon) giveWay(ctx context.Context, pid int) {
+	if d == nil || d.proc == nil || d.proc.Pid == pid {
+		return
+	}
+	_ = d.proc.Signal(syscall.SIGTERM) // the one error is that it has ended
+	select {
+	case <-d.done:
+	case <-ctx.Done():
+	}
 }
 
 // candidate is the bangerd that this program would start.
@@ -65,6 +81,7 @@ func (l *Launcher) start() (*daemon, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, banger.Errorf(banger.HostUnready, "start the daemon: %w", err).WithRemedy("ls -l %s", exe)
 	}
+	d.proc = cmd.Process
 	go func() { // a shell in a VM may outlive the daemon: it is not to stay a zombie
 		d.err = cmd.Wait()
 		close(d.done)

@@ -7,4 +7,4 @@ import (
 	"banger/internal/daemon"
 )
 
-func main() { os.Exit(daemon.Main(os.Stderr)) }
+func main() { os.Exit(daemon.Main(os.Args[1:], os.Stdout, os.Stderr)) }

@@ -45,9 +45,17 @@ const (
 	ownLogMax    = 16 << 20 // bytes
 )
 
-// Main runs the daemon until it is told to end, and returns its exit code:
+// Main, without arguments, runs the daemon until it is told to end, and returns its exit code:
 // 0, or that of the error's code. Errors before the log is open go to stderr as well.
-func Main(stderr io.Writer) int {
+func Main(args []string, stdout, stderr io.Writer) int {
+	if slices.Equal(args, []string{"--version"}) {
+		fmt.Fprintln(stdout, "bangerd", version.Build())
+		return 0
+	}
+	if len(args) > 0 { // somebody means something else than to start it
+		fmt.Fprintf(stderr, "bangerd: it takes no arguments, not %q\n  use banger daemon\n", args)
+		return banger.Invalid.Exit()
+	}
 	// A terminal that closes, or a Ctrl-C in it, is not meant for a daemon.
 	signal.Ignore(unix.SIGHUP)
 	unix.Umask(0o077)

@@ -68,10 +68,14 @@ func TestExecStreams(t *testing.T) {
 func TestExecEnvironment(t *testing.T) {
 	b := web(t)
 	b.Set("GIVEN", "caller's value")
-	got := b.ok("vm", "exec", "-n", "web", "-e", "A=1 2", "-e", "GIVEN", "-e", "odd-name=3", "-w", "/usr/share", "--", "sh", "-c",
-		`echo "$A|$GIVEN|$(printenv odd-name)|$PWD|$HOME|$USER|$(id -un)"`)
-	if want := "1 2|caller's value|3|/usr/share|/root|root|root\n"; got != want {
+	got := b.ok("vm", "exec", "-n", "web", "-e", "A=1 2", "-e", "GIVEN", "-w", "/usr/share", "--", "sh", "-c",
+		`echo "$A|$GIVEN|$PWD|$HOME|$USER|$(id -un)"`)
+	if want := "1 2|caller's value|/usr/share|/root|root|root\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	// A shell would not pass it on.
+	if got := b.ok("vm", "exec", "-n", "web", "-e", "odd-name=3", "--", "printenv", "odd-name"); got != "3\n" {
+		t.Errorf("a name that is none to a shell: %q", got)
 	}
 	got = b.ok("vm", "exec", "-n", "web", "-e", "A=caf\xe9", "-w", "/tmp", "--", "sh", "-c",
 		"d=$(printf 'd\\351'); mkdir -p $d; printf %s \"$A\"")

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -44,7 +45,13 @@ func pretend(argv []string) error {
 		return err
 	}
 	m := &machine{id: id, status: "running", clients: map[net.Conn]bool{}}
-	_, m.serial, _ = strings.Cut(after(argv, "-chardev"), "path=")
+	_, m.serial, _ = strings.Cut(after(argv, "-chardev"), ",logfile=")
+	_, console, _ := strings.Cut(after(argv, "-chardev"), ",path=")
+	console, _, _ = strings.Cut(console, ",")
+	// Nobody attaches to it; it lies in the VM's directory as a QEMU's does.
+	if _, err := net.Listen("unix", console); err != nil {
+		return err
+	}
 	server, err := sshd.New(sshd.Config{
 		HostKey: id.HostKey, AuthorizedKeys: id.AuthorizedKeys, Machine: m, Log: slog.New(slog.DiscardHandler),
 	})
@@ -69,7 +76,7 @@ func pretend(argv []string) error {
 			return err
 		}
 		if quit := m.converse(c); quit {
-			return os.Remove(socket)
+			return errors.Join(os.Remove(socket), os.Remove(console))
 		}
 	}
 }

@@ -36,6 +36,10 @@ func instrumented(c vm.Config) vm.Config {
 	if socket == "" {
 		return c
 	}
+	os.Remove(socket + insideSuffix) // of a daemon that was killed
+	if err := tellInside(socket + insideSuffix); err != nil {
+		panic(err)
+	}
 	f := faults{socket}
 	c.Store = faultyStore{c.Store, f}
 	c.Hook = func(id banger.VMID, step string, at steps.Phase) error { return f.at(id, step, string(at)) }

@@ -24,7 +24,8 @@ func install() (*installation, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Set("BANGER_LOG_LEVEL", "info") // as a user's
+	s.Set("BANGER_LOG_LEVEL", "info")    // as a user's
+	s.Set("BANGER_NETWORK_USER", "qemu") // what is done by hand is one QEMU, and nothing beside it
 	return &installation{s}, nil
 }
 

@@ -33,10 +33,10 @@ func (m *Manager) Reset(ctx context.Context, ref string, rep Reporter) (banger.V
 // so ctx does not end it. What fails stays recorded, and is the VM's problem.
 func (s *subject) reset(ctx context.Context, hook steps.Hook) error {
 	ctx = context.WithoutCancel(ctx)
-	disk := rootDisk()
-	err := steps.Down(ctx, s, hook, disk)
+	disk := s.m.bounded([]steps.Step[*subject]{rootDisk()})
+	err := steps.Down(ctx, s, hook, disk...)
 	if err == nil {
-		err = steps.Up(ctx, s, hook, disk)
+		err = steps.Up(ctx, s, hook, disk...)
 	}
 	if err != nil {
 		err = fmt.Errorf("reset the disk of %s: %w", s.rec.Spec.Name, err)

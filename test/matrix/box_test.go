@@ -313,9 +313,13 @@ func (b *box) create(noStart bool) begin {
 
 var theVM = api.VMRequest{VM: vmName}
 
-func (b *box) start() (*client.Op[banger.VM], error)   { return b.client.StartVM(b.ctx(), theVM) }
-func (b *box) killVM() (*client.Op[banger.VM], error)  { return b.client.KillVM(b.ctx(), theVM) }
-func (b *box) restart() (*client.Op[banger.VM], error) { return b.client.RestartVM(b.ctx(), api.StopRequest{VM: theVM.VM}) }
+func (b *box) start() (*client.Op[banger.VM], error)  { return b.client.StartVM(b.ctx(), theVM) }
+func (b *box) killVM() (*client.Op[banger.VM], error) { return b.client.KillVM(b.ctx(), theVM) }
+func (b *box) restart() (*client.Op[banger.VM], error) {
+	return b.client.RestartVM(b.ctx(), api.StopRequest{VM: theVM.VM})
+}
+
+func (b *box) reset() (*client.Op[banger.VM], error) { return b.client.ResetVM(b.ctx(), theVM) }
 
 func (b *box) stop() (*client.Op[banger.VM], error) {
 	return b.client.StopVM(b.ctx(), api.StopRequest{VM: vmName})

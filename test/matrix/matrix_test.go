@@ -100,6 +100,11 @@ func plan(t *testing.T, wanted func(operation, point) bool) (trials []trial) {
 		b.t = t
 		b.up()
 		b.bring(o.needs)
+		if err := b.compare(o.needs); err != nil { // then all cases would say so
+			t.Errorf("before anything is broken: %v", err)
+			b.close()
+			t.FailNow()
+		}
 		b.run(trial{operation: o})
 		points := b.faults.seen()
 		if o.fails != "" {
@@ -147,7 +152,7 @@ func (b *box) try(c trial, real bool) (outcome string) {
 	if c.fault == failsHere && c.begin != nil && (err == nil || !strings.Contains(err.Error(), injected) && c.fails == "") {
 		t.Errorf("the step failed, and the client was told %v", err)
 	}
-	if undone := c.fault != killed && b.cmd != nil && strings.HasSuffix(c.at.phase(), "ensure"); undone {
+	if undone := !c.forward && c.fault != killed && b.cmd != nil && strings.HasSuffix(c.at.phase(), "ensure"); undone {
 		// What was begun is undone at once, not only by the next daemon.
 		if err := b.compare(b.settle()); err != nil {
 			t.Errorf("after the operation: %v", err)
@@ -290,6 +295,8 @@ func (b *box) meant() string {
 	switch {
 	case v.intent == "creating" || v.intent == "deleting":
 		return absent
+	case v.intent == "resetting":
+		return "stopped" // with a new disk: there is no way back
 	case v.intent == "running" && v.run != "":
 		launch, err := b.launchID()
 		if err != nil {

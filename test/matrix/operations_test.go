@@ -28,6 +28,8 @@ type operation struct {
 	provoke func(*box)
 	// real says that the operation is broken with real guests, too.
 	real bool
+	// forward says that what fails is not undone, but done by the next daemon.
+	forward bool
 	// fails is a point that fails before the points that count: what is broken
 	// is the undoing.
 	fails point
@@ -43,6 +45,7 @@ var operations = []operation{
 	{name: "stop", real: true, method: "Stop", needs: "running", begin: func(b *box) begin { return b.stop }},
 	{name: "kill", method: "Kill", needs: "running", begin: func(b *box) begin { return b.killVM }},
 	{name: "restart", real: true, method: "Restart", needs: "running", begin: func(b *box) begin { return b.restart }},
+	{name: "reset", forward: true, method: "Reset", needs: "stopped", begin: func(b *box) begin { return b.reset }},
 	{name: "delete, stopped", method: "Delete", needs: "stopped", begin: func(b *box) begin { return b.delete }},
 	{name: "delete, running", real: true, method: "Delete", needs: "running", begin: func(b *box) begin { return b.delete }},
 	{name: "guest reboots", real: true, method: "Reconcile", needs: "running", provoke: func(b *box) { b.tellGuest("reboot") }},
@@ -52,6 +55,7 @@ var operations = []operation{
 	{name: "reconcile: half started", method: "Reconcile", needs: "stopped", prepare: diesAt("before ensure guest", (*box).start)},
 	{name: "reconcile: half stopped", method: "Reconcile", needs: "running", prepare: diesAt("before release guest", (*box).stop)},
 	{name: "reconcile: half deleted", method: "Reconcile", needs: "running", prepare: diesAt("before release guest", (*box).delete)},
+	{name: "reconcile: half reset", forward: true, method: "Reconcile", needs: "stopped", prepare: diesAt("before release root disk", (*box).reset)},
 	{name: "reconcile: half created", method: "Reconcile", needs: absent, prepare: diesAt("after ensure root disk", func(b *box) (op, error) { return b.create(false)() })},
 }
 

@@ -1,4 +1,4 @@
-//go:build !bangerfault
+//go:build !faults
 
 package fault
 

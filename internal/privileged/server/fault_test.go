@@ -142,7 +142,7 @@ func faulty(t *testing.T) string {
 		t.Skip("SKIPPED: only root can run banger-root")
 	}
 	path := filepath.Join(t.TempDir(), "banger-root")
-	c := exec.Command("go", "build", "-tags", "bangerfault", "-o", path, "banger/cmd/banger-root")
+	c := exec.Command("go", "build", "-tags", "faults", "-o", path, "banger/cmd/banger-root")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -216,6 +216,14 @@ const (
 	FormatQCOW2 DiskFormat = "qcow2"
 )
 
+// FirstOwner and LastOwner are the users that VMMs run as when bangerd itself is
+// root, one for each VM. No user has such a uid: systemd's table of UIDs calls
+// them unused ("1879048192…2147483646", UIDS-GIDS).
+const (
+	FirstOwner = 0x70000000
+	LastOwner  = 0x7ffffffe
+)
+
 // An Owner is the user that a VM's VMM runs as when bangerd itself is root. A
 // nil *Owner means the daemon's own user.
 type Owner struct {

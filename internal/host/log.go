@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +44,15 @@ func giveLog(f *os.File, o *banger.Owner) error {
 	return f.Chown(int(o.UID), int(o.GID))
 }
 
+// oneName refuses what a VM's user may have put in a log's place: anything but a
+// file, and a file that has another name elsewhere.
+func oneName(path string, fi os.FileInfo) error {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && fi.Mode().IsRegular() && st.Nlink == 1 {
+		return nil
+	}
+	return fmt.Errorf("%s is not a file of one name", path)
+}
+
 // CutLog cuts a log that has grown beyond limit bytes down to about its last
 // half limit. Its writer appends (O_APPEND) and goes on into the same file. On
 // ext4 and xfs the beginning is collapsed and nothing is lost; elsewhere what
@@ -58,8 +68,8 @@ func CutLog(path string, limit int64) (err error) {
 	if err != nil || st.Size() <= limit {
 		return err
 	}
-	if !st.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a file", path)
+	if err := oneName(path, st); err != nil {
+		return err
 	}
 	const block = 64 << 10 // a multiple of every file system's block size
 	cut := (st.Size() - limit/2) / block * block

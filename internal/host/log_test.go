@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"errors"
 	"bytes"
 	"os"
 	"path/filepath"
@@ -112,5 +113,20 @@ func TestEscape(t *testing.T) {
 		if got := host.Escape(in); got != want {
 			t.Errorf("%q became %q, want %q", in, got, want)
 		}
+	}
+}
+
+// A VM's user owns the directory: what else has a name elsewhere is not cut.
+func TestCutLogOfAnotherName(t *testing.T) {
+	dir := t.TempDir()
+	path, log := filepath.Join(dir, "precious"), filepath.Join(dir, "serial.log")
+	if err := errors.Join(os.WriteFile(path, make([]byte, 1<<20), 0o600), os.Link(path, log)); err != nil {
+		t.Fatal(err)
+	}
+	if err := host.CutLog(log, 4<<10); err == nil {
+		t.Error("a file of two names was cut")
+	}
+	if st, err := os.Stat(path); err != nil || st.Size() != 1<<20 {
+		t.Errorf("%v, %v", st, err)
 	}
 }

@@ -29,9 +29,10 @@ func OpenLog(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a file", path)
+	var st unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &st)
+	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1) { // another name: another's file
+		err = fmt.Errorf("%s is not a file of one name", path)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -140,7 +140,7 @@ func TestUID(t *testing.T) {
 	}{
 		{"0000", "10.9.16.3", 0x70000003},
 		{"0001", "10.9.31.254", 0x70001ffe},
-		{"ffff", "10.9.31.254", 2147483646},
+		{"ffff", "10.9.31.254", banger.LastOwner},
 	} {
 		if got, err := addr.UID(c.tag, sub, netip.MustParseAddr(c.addr)); err != nil || got != c.want {
 			t.Errorf("%s %s: %d %v, want %d", c.tag, c.addr, got, err, c.want)

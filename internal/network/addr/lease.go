@@ -67,10 +67,6 @@ func machineID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// uidBase begins the range 0x70000000 to 0x7ffffffe, which no user has:
-// systemd's table of UIDs calls it unused ("1879048192…2147483646", UIDS-GIDS).
-const uidBase = 0x70000000
-
 // UID returns the user, and the group, that a VM's VMM runs as when the daemon
 // is root: sixteen bits of the installation's tag, then twelve of the VM's
 // place in the subnet. It is the VM's alone as long as its lease is.
@@ -82,9 +78,8 @@ func UID(tag string, subnet netip.Prefix, a netip.Addr) (uint32, error) {
 	if !a.Is4() || subnet.Bits() < Bits || !subnet.Contains(a) {
 		return 0, fmt.Errorf("address %s has no place of %d bits in %s", a, 32-Bits, subnet)
 	}
-	b := a.As4()
-	host := binary.BigEndian.Uint32(b[:]) & (1<<(32-Bits) - 1)
-	return uidBase | uint32(t)<<(32-Bits) | host, nil
+	// Its place, not its last bits: a move to another subnet changes no owner.
+	return banger.FirstOwner | uint32(t)<<(32-Bits) | offset(subnet, a), nil
 }
 
 // add returns a+n.

@@ -56,3 +56,22 @@ func TestMove(t *testing.T) {
 		}
 	}
 }
+
+// A VM's files are its owner's: a move must not make it another's.
+func TestMoveKeepsTheOwner(t *testing.T) {
+	from := prefix("10.9.16.0/20")
+	a := netip.MustParseAddr("10.9.16.3")
+	before, err := addr.UID("beef", from, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{"10.77.0.0/20", "10.99.5.0/24", "192.168.64.16/28"} {
+		moved, err := addr.Move(a, from, prefix(to))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after, err := addr.UID("beef", prefix(to), moved); err != nil || after != before {
+			t.Errorf("in %s its owner is %d, not %d: %v", to, after, before, err)
+		}
+	}
+}

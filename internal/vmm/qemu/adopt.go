@@ -79,8 +79,10 @@ func (b *Backend) find(h banger.Handle) (host.Proc, error) {
 		return host.Proc{}, err
 	}
 	for _, p := range all {
-		// Root's daemon has users of its own for its VMs.
-		if isLaunch(p.Argv, h.Launch) && (p.UID == b.uid || b.uid == 0) {
+		// Anybody may give a process such an argv; root's daemon has users of
+		// its own for its VMs.
+		own := p.UID == b.uid || b.uid == 0 && p.UID >= banger.FirstOwner && p.UID <= banger.LastOwner
+		if isLaunch(p.Argv, h.Launch) && own {
 			return p, nil
 		}
 	}

@@ -56,7 +56,7 @@ func (m *Manager) watch(id banger.VMID, launch string, p vmm.Process) *life {
 			m.c.Log.Error("wait for a VMM", "vm", id, "err", err)
 			exit = banger.Exit{Cause: banger.ExitUnknown, Detail: err.Error(), At: m.c.Now()}
 		}
-		l.exit = exit
+		l.exit = m.claimed(id, launch, exit) // before anybody hears of it
 		close(l.gone)
 		m.mu.Lock()
 		m.changed()

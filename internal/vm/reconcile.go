@@ -165,7 +165,7 @@ func (m *Manager) mend(ctx context.Context, s *subject, hook steps.Hook) {
 // watched. The console may say how; a guest that asked for a reboot gets it.
 func (s *subject) lost(ctx context.Context, hook steps.Hook) error {
 	exit := banger.Exit{Cause: banger.ExitUnknown, At: s.m.c.Now(), Detail: "it ended while bangerd was not running"}
-	exit = s.claimed(exit)
+	exit = s.m.claimed(s.rec.ID, s.rec.Run.Launch, exit)
 	if s.rec.Run.Handle == nil {
 		exit.Detail = "bangerd ended before it was launched"
 	}
@@ -194,16 +194,16 @@ func (s *subject) after(ctx context.Context, hook steps.Hook, exit *banger.Exit)
 }
 
 // claimed adds what the guest program said on the console as its last word.
-func (s *subject) claimed(exit banger.Exit) banger.Exit {
+func (m *Manager) claimed(id banger.VMID, launch string, exit banger.Exit) banger.Exit {
 	certain := exit.Cause == banger.ExitKilled || exit.Cause == banger.ExitGuest && exit.Detail == ""
-	if certain || s.rec.Run == nil {
+	if certain {
 		return exit
 	}
-	tail, err := tailOf(s.m.c.Paths.Serial(s.rec.ID), 0)
+	tail, err := tailOf(m.c.Paths.Serial(id), 0)
 	if err != nil {
 		return exit
 	}
-	switch guestapi.ParseExitMarker(tail, s.rec.Run.Launch) {
+	switch guestapi.ParseExitMarker(tail, launch) {
 	case "reboot":
 		return banger.Exit{Cause: banger.ExitGuest, Reboot: true, At: exit.At}
 	case "poweroff":
@@ -243,7 +243,7 @@ func (m *Manager) ended(id banger.VMID, l *life) {
 }
 
 func (s *subject) ended(ctx context.Context) error {
-	exit := s.claimed(s.life.exit)
+	exit := s.life.exit
 	s.m.c.Log.Info("the VM ended", "vm", s.rec.ID, "name", s.rec.Spec.Name, "cause", exit.Cause, "reboot", exit.Reboot, "detail", exit.Detail)
 	s.background = true
 	if exit.Reboot {

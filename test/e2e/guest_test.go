@@ -169,15 +169,37 @@ func TestCreateEndsWithTheVM(t *testing.T) {
 	}
 }
 
-// The guest program's server is started again when it crashes.
+// Whatever is done to the guest program from inside, exec comes back: its server
+// crashes, all of its cgroup is killed, memory is exhausted.
 func TestServerCrash(t *testing.T) {
 	b := common(t)
 	b.boot("phoenix")
-	old := b.in("phoenix", "pgrep -f '^@banger-guest serve'")
-	if r := b.run("vm", "exec", "-n", "phoenix", "--", "kill", "-9", old); r.code != 125 && r.code != 0 {
-		t.Errorf("the command that killed it: exit code %d\n%s", r.code, r.err)
+	b.booted("phoenix") // the cgroups can be seen
+	server := func() string { return b.in("phoenix", "pgrep -f '^@banger-guest serve'") }
+	supervisor := func() string { return b.in("phoenix", "pgrep -f '^@banger-guest supervise'") }
+	watches := supervisor()
+	for _, c := range []struct {
+		name, script string
+		dies         bool // the server, and the command with it
+	}{
+		{"a crash", "kill -9 " + server(), true},
+		{"its cgroup killed", "echo 1 >/sys/fs/cgroup/$(cut -d: -f3 /proc/self/cgroup)/cgroup.kill; sleep 60", true},
+		{"once more, now that it was started again", "echo 1 >/sys/fs/cgroup/$(cut -d: -f3 /proc/self/cgroup)/cgroup.kill; sleep 60", true},
+		{"memory exhausted", `exec perl -e 'push @all, "x" x (4 << 20) while 1'`, false},
+	} {
+		old := server()
+		r := b.run("vm", "exec", "-n", "phoenix", "--", "sh", "-c", c.script)
+		if want := map[bool]int{false: 137, true: 125}[c.dies]; r.code != want {
+			t.Errorf("%s: the command ended with exit code %d, want %d\n%s", c.name, r.code, want, r.err)
+		}
+		if now := server(); (now == old) == c.dies {
+			t.Errorf("%s: the server was process %s, is %s", c.name, old, now)
+		}
+		if now := supervisor(); now != watches {
+			t.Errorf("%s: the supervisor was process %s, is %s", c.name, watches, now)
+		}
 	}
-	if now := b.in("phoenix", "pgrep -f '^@banger-guest serve'"); now == old {
-		t.Errorf("the server is the same process, %s", now)
+	if group := b.in("phoenix", "cut -d: -f3 /proc/self/cgroup"); group != "/banger" {
+		t.Errorf("the server that was started again is in %s", group)
 	}
 }

@@ -20,6 +20,7 @@ const (
 	coversDir  = RunDir + "/covers"
 	cgroupDir  = RunDir + "/cgroup"
 	cgroupName = "banger"
+	watchName  = "banger-supervisor"
 
 	shutdownFile = "/run/initramfs/shutdown"
 	launchFile   = "banger-launch" // beside it
@@ -69,11 +70,12 @@ func startServer(id guestapi.Identity, init string) ([]int, error) {
 	if err := os.WriteFile(stateFile, text, 0o600); err != nil {
 		return nil, err
 	}
-	group, err := ownCgroup()
+	group, watch, err := ownCgroups()
 	if err != nil {
-		complain("make cgroup", err)
+		complain("make cgroups", err)
 	} else {
 		defer group.Close()
+		defer watch.Close()
 	}
 	server, err := startSelf(ServeArg, serverNice, group, nil)
 	if err != nil {
@@ -84,7 +86,11 @@ func startServer(id guestapi.Identity, init string) ([]int, error) {
 		complain("watch SSH server", err)
 	} else {
 		defer unix.Close(fd)
-		supervisor, err := startSelf(SuperviseArg, supervisorNice, group, []uintptr{uintptr(fd)})
+		extra := []uintptr{uintptr(fd)}
+		if group != nil {
+			extra = append(extra, group.Fd())
+		}
+		supervisor, err := startSelf(SuperviseArg, supervisorNice, watch, extra)
 		if err != nil {
 			complain("start supervisor", err)
 		} else {
@@ -94,20 +100,44 @@ func startServer(id guestapi.Identity, init string) ([]int, error) {
 	return pids, nil
 }
 
-// ownCgroup makes /banger on a cgroup2 that is mounted aside for just that:
-// systemd, which then mounts its own, leaves the group alone. nil, err where
-// the kernel has none.
-func ownCgroup() (*os.File, error) {
+// ownCgroups makes /banger, for the server and what it runs, and a group beside
+// it for the supervisor, which must outlive whoever kills all of the first
+// (cgroup.kill, an out-of-memory daemon). They are made on a cgroup2 that is
+// mounted aside for just that: systemd, which then mounts its own, leaves them
+// alone. nil, nil, err where the kernel has none.
+func ownCgroups() (group, watch *os.File, err error) {
 	if err := mount(fileSystem{"cgroup2", cgroupDir, "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer os.Remove(cgroupDir)
 	defer unix.Unmount(cgroupDir, unix.MNT_DETACH)
-	dir := filepath.Join(cgroupDir, cgroupName)
+	if group, err = makeCgroup(cgroupName); err != nil {
+		return nil, nil, err
+	}
+	if watch, err = makeCgroup(watchName); err != nil {
+		group.Close()
+		return nil, nil, err
+	}
+	return group, watch, nil
+}
+
+func makeCgroup(name string) (*os.File, error) {
+	dir := filepath.Join(cgroupDir, name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
 	return os.Open(dir)
+}
+
+// handedCgroup is the server's group, which the supervisor was given as a
+// descriptor; nil where there is none.
+func handedCgroup(fd int) *os.File {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		return nil
+	}
+	unix.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), cgroupName)
 }
 
 // The first login competes with the image's init for a single, perhaps emulated

@@ -15,17 +15,22 @@ import (
 )
 
 // Supervise keeps a server running. The first one is not its child: the first
-// process started it, and a pidfd of it comes as descriptor 3.
+// process started it, and a pidfd of it comes as descriptor 3, its cgroup as 4.
 func Supervise() {
 	debug.SetGCPercent(10)
 	complain("protect supervisor", setOOM(protected))
 	Outlive()
 	complain("install "+shutdownFile, installShutdown())
+	group := handedCgroup(4)
 	awaitPidfd(3)
 	unix.Close(3)
 	for begin := time.Now(); ; begin = time.Now() {
 		report("SSH server ended, starting it again")
-		pid, err := startSelf(ServeArg, serverNice, nil, nil) // the cgroup is inherited
+		pid, err := startSelf(ServeArg, serverNice, group, nil)
+		if err != nil && group != nil { // whoever killed the group has removed it, too
+			report(fmt.Sprintf("start SSH server in its cgroup: %v", err))
+			pid, err = startSelf(ServeArg, serverNice, nil, nil)
+		}
 		if err != nil {
 			report(fmt.Sprintf("start SSH server: %v", err))
 		} else {

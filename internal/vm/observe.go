@@ -50,7 +50,7 @@ func (m *Manager) view(r banger.Record) banger.VM {
 	case r.Problem != nil:
 		v.State = banger.StateError
 	}
-	if l != nil && l.over() && v.State == banger.StateStopped {
+	if l != nil && l.over() {
 		exit := l.exit // known before it is recorded
 		v.LastExit = &exit
 	}

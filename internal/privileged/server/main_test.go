@@ -26,6 +26,9 @@ import (
 	"banger/internal/privileged/server"
 )
 
+// quick keeps a program with the race detector from sleeping a second at its end.
+const quick = "GORACE=atexit_sleep_ms=0"
+
 // This binary is several programs: banger-root, a user's bangerd as far as it
 // asks banger-root, and another user who means ill.
 func TestMain(m *testing.M) {
@@ -167,7 +170,7 @@ func command(t *testing.T, uid uint32, argv ...string) *exec.Cmd {
 	}
 	t.Cleanup(func() { tun.Close() })
 	c := exec.Command("/proc/self/exe")
-	c.Args, c.Env, c.Dir, c.ExtraFiles = argv, []string{}, "/", []*os.File{tun}
+	c.Args, c.Env, c.Dir, c.ExtraFiles = argv, []string{quick}, "/", []*os.File{tun}
 	c.SysProcAttr = &unix.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Pdeathsig: unix.SIGKILL}
 	return c
 }

@@ -48,7 +48,7 @@ func start(t *testing.T, uid uint32) (pid int) {
 
 func startWith(t *testing.T, c *exec.Cmd, uid uint32) (pid int) {
 	t.Helper()
-	c.Env = []string{fmt.Sprintf("SUDO_UID=%d", uid), "PATH=/nonexistent"}
+	c.Env = []string{fmt.Sprintf("SUDO_UID=%d", uid), "PATH=/nonexistent", quick}
 	c.ExtraFiles = nil
 	out, err := c.CombinedOutput()
 	m := regexp.MustCompile(`process (\d+)`).FindSubmatch(out)
@@ -122,7 +122,7 @@ func TestLife(t *testing.T) {
 	}
 
 	c := command(t, 0, "banger-root")
-	c.Env, c.ExtraFiles = []string{"SUDO_UID=65534"}, nil
+	c.Env, c.ExtraFiles = []string{"SUDO_UID=65534", quick}, nil
 	if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "runs already") {
 		t.Errorf("a second one: %v: %s", err, out)
 	}
@@ -155,7 +155,7 @@ func TestWhose(t *testing.T) {
 	netns.Enter(t)
 	run := func(uid uint32, argv0 string, env ...string) string {
 		c := command(t, uid, argv0)
-		c.Env, c.ExtraFiles = env, nil
+		c.Env, c.ExtraFiles = append(env, quick), nil
 		out, _ := c.CombinedOutput()
 		return string(out)
 	}
@@ -263,7 +263,7 @@ func TestImitated(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := command(t, 0, "banger-root")
-	b.Env, b.ExtraFiles = []string{"SUDO_UID=1"}, nil
+	b.Env, b.ExtraFiles = []string{"SUDO_UID=1", quick}, nil
 	if out, err := b.CombinedOutput(); err == nil || !strings.Contains(string(out), "sudo chown root:root") {
 		t.Errorf("banger-root in a directory of everybody's: %v %s", err, out)
 	}
@@ -387,7 +387,7 @@ func TestPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := command(t, 0, "banger-root")
-	c.Env, c.ExtraFiles = []string{"SUDO_UID=7"}, nil
+	c.Env, c.ExtraFiles = []string{"SUDO_UID=7", quick}, nil
 	if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), "does not allow uid 7") {
 		t.Errorf("start for a user who may not: %v %s", err, out)
 	}

@@ -45,12 +45,35 @@ func wait(t *testing.T, m *vm.Manager, what string) banger.VM {
 // settled waits until the daemon has done all that follows a VMM's end.
 func settled(t *testing.T, m *vm.Manager) banger.VM {
 	t.Helper()
-	wait(t, m, vm.ForStopped)
-	v, err := m.Stop(t.Context(), "web", nil, quiet{}) // behind the VM's lock
-	if err != nil {
-		t.Fatal(err)
+	return wait(t, m, vm.ForStopped)
+}
+
+// Who waits for a VM to be stopped goes on when nothing of its run is left, and
+// not while it is being taken down.
+func TestStoppedIsTakenDown(t *testing.T) {
+	w := newWorld(t)
+	asked := make(chan error, 1)
+	var m *vm.Manager
+	m = w.manager(func(_ banger.VMID, step string, at steps.Phase) error {
+		if step == "network" && at == steps.BeforeRelease {
+			_, err := m.Wait(t.Context(), "web", vm.ForStopped, 50*time.Millisecond)
+			asked <- err
+		}
+		return nil
+	})
+	create(t, m)
+	w.only(t).end(banger.Exit{Cause: banger.ExitGuest})
+	v := wait(t, m, vm.ForStopped)
+	if err := <-asked; banger.CodeOf(err) != banger.TimedOut {
+		t.Errorf("while the network is released it is said to be stopped: %v", err)
 	}
-	return v
+	var told bool
+	for e := range m.Events(t.Context(), 0, false) {
+		told = told || e.Type == banger.VMStopped && e.VM == v.ID
+	}
+	if !told || v.LastExit == nil || v.LastExit.Cause != banger.ExitGuest {
+		t.Errorf("stopped told: %v, exit %+v", told, v.LastExit)
+	}
 }
 
 func TestHowARunEnds(t *testing.T) {

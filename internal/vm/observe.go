@@ -108,7 +108,9 @@ func (m *Manager) Wait(ctx context.Context, ref, what string, timeout time.Durat
 		v = m.view(r)
 		down := v.State == banger.StateStopped || v.State == banger.StateError
 		if what == ForStopped {
-			return down, nil
+			// Not before what is left of the run is taken down and told of, or
+			// it is known why that cannot be.
+			return down && (m.life(r.ID) == nil || r.Problem != nil), nil
 		}
 		if down {
 			return false, banger.Errorf(banger.WrongState, "%s is %s: it will not be %s", v.Name, v.State, what).WithRemedy("banger start %s", v.Name)

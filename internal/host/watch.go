@@ -143,8 +143,17 @@ func (w *Watcher) ended(fd int32) {
 			one.end.Code = status.ExitStatus()
 		}
 	}
-	unix.Close(one.fd) // also leaves the epoll
+	w.forget(one.fd)
 	close(one.gone)
+}
+
+// forget closes a pidfd that is in the epoll. Closing alone would leave it there
+// for as long as a child between fork and exec has a copy (epoll(7), Q6): the
+// dead process would go on being told of, under a number that is the next
+// process's by then.
+func (w *Watcher) forget(fd int) {
+	_ = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, fd, nil) // it is there
+	unix.Close(fd)
 }
 
 // Close stops watching; the processes live on.

@@ -50,6 +50,50 @@ func TestWatchChildren(t *testing.T) {
 	}
 }
 
+// A child that is just being started has a copy of every descriptor: a process
+// that has ended must not be told of by it, as the end of the one whose pidfd
+// has the number next.
+func TestWatchDuringFork(t *testing.T) {
+	w := watcher(t)
+	begin := func() (host.ProcID, host.Watch) {
+		id, _ := launch(t, "exec sleep 600")
+		watch, err := w.Watch(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id, watch
+	}
+	end := func(id host.ProcID, watch host.Watch) {
+		if err := host.Signal(id, unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		await(t, "end", watch.Gone)
+	}
+	first, watch := begin()
+	copied, err := host.CopyPidfd(watch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(copied)
+	number := host.Pidfd(watch)
+	end(first, watch)
+
+	second, lives := begin()
+	if host.Pidfd(lives) != number {
+		t.Errorf("the pidfds are %d and %d: nothing is tried", number, host.Pidfd(lives))
+	}
+	end(begin()) // whatever the epoll has to tell was told by then
+	select {
+	case <-lives.Gone:
+		t.Errorf("a process that lives is said to be gone: %s", lives.End())
+		if err := host.Signal(second, unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+	default:
+		end(second, lives)
+	}
+}
+
 // What is not our child is seen to end all the same, and not reaped.
 func TestWatchStranger(t *testing.T) {
 	w := watcher(t)

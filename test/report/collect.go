@@ -75,8 +75,26 @@ func (c *collector) end(e event) {
 		}
 		c.bad[e.Package] = true
 		fmt.Fprint(c.out, strings.Join(said, ""))
+		r.Why = complaint(said)
 	}
 	c.results = append(c.results, r)
+}
+
+// complaint is the beginning of the first thing that a failed test said, for the
+// summary: the whole of it may be far above, and be cut off by whoever keeps logs.
+func complaint(said []string) string {
+	const most = 500
+	var first strings.Builder
+	for _, line := range said {
+		if file, _, ok := strings.Cut(strings.TrimSpace(line), ".go:"); first.Len() == 0 && (!ok || strings.Contains(file, " ")) {
+			continue
+		}
+		if first.Len()+len(line) > most || strings.HasPrefix(line, "---") {
+			break
+		}
+		first.WriteString(line)
+	}
+	return strings.TrimSpace(first.String())
 }
 
 func (c *collector) endPackage(e event, said []string) {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 func main() {
@@ -86,7 +87,11 @@ func total(file string, out io.Writer) error {
 		case "skip":
 			fmt.Fprintf(out, "skipped %s %s: %s\n", r.Package, r.Test, r.Why)
 		case "fail":
-			fmt.Fprintf(out, "failed %s %s\n", r.Package, r.Test)
+			fmt.Fprintf(out, "failed %s", strings.TrimSpace(r.Package+" "+r.Test))
+			if r.Why != "" {
+				fmt.Fprintf(out, ": %s", r.Why)
+			}
+			fmt.Fprintln(out)
 		}
 	}
 	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", count["pass"], count["fail"], count["skip"])

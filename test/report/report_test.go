@@ -40,7 +40,7 @@ func TestSummary(t *testing.T) {
 	if err := run([]string{"-total", file}, nil, &sum); err != nil {
 		t.Fatal(err)
 	}
-	want := "skipped p TestB: no KVM: here\nfailed p TestC\nfailed q \n1 passed, 2 failed, 1 skipped\n"
+	want := "skipped p TestB: no KVM: here\nfailed p TestC: c_test.go:9: wrong\nfailed q\n1 passed, 2 failed, 1 skipped\n"
 	if sum.String() != want {
 		t.Errorf("got %q, want %q", sum.String(), want)
 	}

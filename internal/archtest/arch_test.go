@@ -53,6 +53,7 @@ var may = map[string]string{
 	"internal/privileged":            ". internal/network",
 	"internal/privileged/server":     ". internal/fault internal/network internal/network/link internal/privileged",
 	"internal/privileged/client":     ". internal/network internal/privileged",
+	"internal/dns":                   ".",
 	"internal/vmm":                   ".",
 	"internal/vmm/qemu":              ". internal/vmm internal/host internal/guestapi",
 	"internal/vmm/vmmtest":           ". internal/vmm",

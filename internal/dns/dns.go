@@ -1,0 +1,177 @@
+// Package dns is an authoritative server for the names of VMs, NAME.vm, and of
+// their addresses. It knows no VM: a View says what is true at the moment of the
+// question, so that no record is kept that could be old. It resolves nothing else,
+// and forwards nothing.
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/net/netutil"
+)
+
+// What a client may take.
+const (
+	maxConns   = 64              // TCP connections at a time; more wait to be accepted
+	maxQueries = 128             // in one of them: few enough for a socket to hold all answers, so that nobody has to take any
+	firstQuery = 2 * time.Second // until the first has come
+	idle       = 5 * time.Second // between two
+	viewLimit  = 2 * time.Second // for a View
+)
+
+// A Server answers on one address, UDP and TCP.
+type Server struct {
+	addr     netip.AddrPort
+	missed   error // why it is not the first address that was wanted
+	udp, tcp *dns.Server
+	failed   chan error // each of the two sends once, when it has ended
+}
+
+// Listen serves on the first of these addresses that is free for both UDP and
+// TCP; port 0 is any free one. Without a free one it returns what was wrong with
+// the first. Close ends it.
+func Listen(ctx context.Context, at []netip.AddrPort, view View, log *slog.Logger) (*Server, error) {
+	var first error
+	for _, a := range at {
+		s, err := listen(ctx, a, view, log)
+		if err == nil {
+			s.missed = first
+			return s, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+// anyTries is how often a port that is free for TCP is looked for until one is
+// free for UDP, too.
+const anyTries = 20
+
+func listen(ctx context.Context, at netip.AddrPort, view View, log *slog.Logger) (*Server, error) {
+	l, pc, err := open(ctx, at)
+	for range anyTries {
+		if err == nil || at.Port() != 0 {
+			break
+		}
+		l, pc, err = open(ctx, at)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{addr: l.Addr().(*net.TCPAddr).AddrPort(), failed: make(chan error, 2)}
+	h := handler{view: view, log: log}
+	s.tcp = &dns.Server{
+		Listener: netutil.LimitListener(l, maxConns), Handler: h, MsgAcceptFunc: accept,
+		ReadTimeout: firstQuery, MaxTCPQueries: maxQueries,
+		IdleTimeout: func() time.Duration { return idle },
+	}
+	s.udp = &dns.Server{PacketConn: pc, Handler: h, MsgAcceptFunc: accept, UDPSize: payload}
+	for _, srv := range []*dns.Server{s.udp, s.tcp} {
+		up := make(chan struct{})
+		srv.NotifyStartedFunc = func() { close(up) }
+		go func() {
+			err := srv.ActivateAndServe()
+			if err != nil {
+				log.Error("names are not served any more", "at", s.addr, "err", err)
+			}
+			s.failed <- err
+		}()
+		<-up // one that has not started cannot be shut down
+	}
+	return s, nil
+}
+
+// open takes a port for both protocols.
+func open(ctx context.Context, at netip.AddrPort) (net.Listener, net.PacketConn, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp4", at.String())
+	if err != nil {
+		return nil, nil, err
+	}
+	pc, err := lc.ListenPacket(ctx, "udp4", l.Addr().String())
+	if err != nil {
+		return nil, nil, errors.Join(err, l.Close())
+	}
+	return l, pc, nil
+}
+
+// Addr is where it listens.
+func (s *Server) Addr() netip.AddrPort { return s.addr }
+
+// Missed is why it does not listen on the first address that it was given; nil if
+// it does.
+func (s *Server) Missed() error { return s.missed }
+
+// Close stops listening, and returns when nothing of the server runs any more.
+// Answers under way are let out until ctx ends.
+func (s *Server) Close(ctx context.Context) error {
+	err := errors.Join(s.udp.ShutdownContext(ctx), s.tcp.ShutdownContext(ctx))
+	return errors.Join(err, <-s.failed, <-s.failed)
+}
+
+// accept says by its header alone whether a message is worth reading. What is no
+// question is not answered: two servers could answer each other without end.
+func accept(h dns.Header) dns.MsgAcceptAction {
+	const response, opcodeAt, opcodeMask = 1 << 15, 11, 0xf
+	switch {
+	case h.Bits&response != 0:
+		return dns.MsgIgnore
+	case int(h.Bits>>opcodeAt)&opcodeMask != dns.OpcodeQuery:
+		return dns.MsgRejectNotImplemented
+	case h.Qdcount != 1 || h.Ancount != 0 || h.Nscount > 1 || h.Arcount > 2:
+		return dns.MsgReject
+	}
+	return dns.MsgAccept
+}
+
+// A handler answers what was accepted.
+type handler struct {
+	view View
+	log  *slog.Logger
+}
+
+// ServeDNS implements dns.Handler.
+func (h handler) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	asker, udp := netip.AddrPort{}, false
+	switch a := w.RemoteAddr().(type) {
+	case *net.UDPAddr:
+		asker, udp = a.AddrPort(), true
+	case *net.TCPAddr:
+		asker = a.AddrPort()
+	}
+	m := new(dns.Msg).SetRcode(q, dns.RcodeFormatError)
+	if len(q.Question) == 1 { // a header promises one; where it ends there, the library is content
+		m = h.respond(q, asker.Addr().Unmap())
+	}
+	size := dns.MaxMsgSize
+	if udp {
+		size = dns.MinMsgSize
+		if opt := q.IsEdns0(); opt != nil {
+			size = max(size, min(int(opt.UDPSize()), payload))
+		}
+	}
+	m.Truncate(size)
+	if err := w.WriteMsg(m); err != nil {
+		h.log.Debug("answer a name", "asker", asker, "err", err)
+	}
+}
+
+func (h handler) respond(q *dns.Msg, asker netip.Addr) *dns.Msg {
+	ctx, cancel := context.WithTimeout(context.Background(), viewLimit)
+	defer cancel()
+	names, err := h.view(ctx, asker)
+	if err != nil {
+		h.log.Warn("look up a name", "err", fmt.Errorf("find the VMs: %w", err))
+		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+	}
+	return answer(q, names)
+}

@@ -267,6 +267,17 @@ type Status struct {
 	StartedAt string `json:"started_at"`
 
 	UnderWay []string `json:"under_way"` // both, for people: "vm.exec web"
+
+	DNS *DNSInfo `json:"dns"` // null from a daemon that knows no names yet
+}
+
+// DNSInfo is where the daemon answers for the names of VMs.
+type DNSInfo struct {
+	Listen  string `json:"listen"`  // address and port, UDP and TCP; "": nowhere
+	Wanted  string `json:"wanted"`  // as configured; "": switched off
+	Problem string `json:"problem"` // why it is not where it was wanted; "": it is
+	Zone    string `json:"zone"`    // "vm"
+	Probe   string `json:"probe"`   // a name that is always there, of this installation alone; it is 127.0.0.1
 }
 
 // A NetworkMoveRequest asks for another subnet, as 10.77.0.0/20.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -22,11 +23,12 @@ import (
 
 // A Config is all that can be set, complete.
 type Config struct {
-	File        string     // where it was read; "" if there is no file
-	RuntimeDirs []string   // of runtime bundles: the environment's, then the file's; absolute
-	Backend     string     // "": the first that works
-	LogLevel    slog.Level // of the daemon
-	UserNetwork string     // what network mode user is made of: auto, passt or qemu
+	File        string         // where it was read; "" if there is no file
+	RuntimeDirs []string       // of runtime bundles: the environment's, then the file's; absolute
+	Backend     string         // "": the first that works
+	LogLevel    slog.Level     // of the daemon
+	UserNetwork string         // what network mode user is made of: auto, passt or qemu
+	DNS         netip.AddrPort // where names are served, on the loopback; port 0: any free one; zero: nowhere
 	Defaults    Defaults
 }
 
@@ -54,6 +56,9 @@ type file struct {
 	Network    struct {
 		User *string `toml:"user"`
 	} `toml:"network"`
+	DNS struct {
+		Listen *string `toml:"listen"`
+	} `toml:"dns"`
 	Defaults struct {
 		CPUs    *int    `toml:"cpus"`
 		Memory  *string `toml:"memory"`
@@ -65,7 +70,7 @@ type file struct {
 
 // builtin is what holds where nothing is set.
 func builtin() Config {
-	return Config{UserNetwork: userNetworks[0], Defaults: Defaults{
+	return Config{UserNetwork: userNetworks[0], DNS: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 42069), Defaults: Defaults{
 		CPUs:    min(2, runtime.NumCPU()),
 		Memory:  1 << 30,
 		Disk:    10 << 30,
@@ -123,6 +128,7 @@ func (c *Config) apply(path string, text []byte) error {
 	s.word("backend", f.Backend, &c.Backend)
 	s.level("log_level", f.LogLevel, &c.LogLevel)
 	s.oneOf("network.user", f.Network.User, userNetworks, &c.UserNetwork)
+	s.loopback("dns.listen", f.DNS.Listen, &c.DNS)
 	s.count("defaults.cpus", f.Defaults.CPUs, &c.Defaults.CPUs)
 	s.size("defaults.memory", f.Defaults.Memory, &c.Defaults.Memory)
 	s.size("defaults.disk", f.Defaults.Disk, &c.Defaults.Disk)
@@ -159,7 +165,7 @@ func unreadable(path string, err error) error {
 		e := strict.Errors[0]
 		row, _ := e.Position()
 		return banger.Errorf(banger.Invalid, "%s:%d: unknown key %q", path, row, strings.Join(e.Key(), ".")).
-			WithRemedy("known are runtime_dir, backend, log_level, user under [network], and cpus, memory, disk, image, network under [defaults]")
+			WithRemedy("known are runtime_dir, backend, log_level, user under [network], listen under [dns], and cpus, memory, disk, image, network under [defaults]")
 	case errors.As(err, &bad):
 		row, column := bad.Position()
 		return banger.Errorf(banger.Invalid, "%s:%d:%d: %w", path, row, column, err).WithRemedy("edit %s", path)

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -33,7 +34,7 @@ func load(t *testing.T, text string, vars map[string]string) (config.Config, err
 }
 
 func TestDefaults(t *testing.T) {
-	want := config.Config{File: ".", UserNetwork: "auto", Defaults: config.Defaults{CPUs: min(2, runtime.NumCPU()), Memory: 1 << 30, Disk: 10 << 30, Network: "auto"}}
+	want := config.Config{File: ".", UserNetwork: "auto", DNS: netip.MustParseAddrPort("127.0.0.1:42069"), Defaults: config.Defaults{CPUs: min(2, runtime.NumCPU()), Memory: 1 << 30, Disk: 10 << 30, Network: "auto"}}
 	if c, err := load(t, "-", nil); err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("no file: %+v, %v", c, err)
 	}
@@ -49,6 +50,8 @@ backend = "qemu"
 log_level = "debug"
 [network]
 user = "qemu"
+[dns]
+listen = "127.0.0.53:0"
 [defaults]
 cpus = 3
 memory = "2GiB"
@@ -57,11 +60,18 @@ image = "debian-12"
 network = "user"
 `
 
+// An empty address is none, not the default.
+func TestNoNames(t *testing.T) {
+	if c, err := load(t, "[dns]\nlisten = \"\"", nil); err != nil || c.DNS.IsValid() {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 // The environment comes before the file, the file before the defaults; of
 // bundles' directories both count, in that order.
 func TestOrder(t *testing.T) {
 	want := config.Config{
-		File: "config.toml", RuntimeDirs: []string{"/srv/bundle"}, Backend: "qemu", LogLevel: slog.LevelDebug, UserNetwork: "qemu",
+		File: "config.toml", RuntimeDirs: []string{"/srv/bundle"}, Backend: "qemu", LogLevel: slog.LevelDebug, UserNetwork: "qemu", DNS: netip.MustParseAddrPort("127.0.0.53:0"),
 		Defaults: config.Defaults{CPUs: 3, Memory: 2 << 30, Disk: 20 << 30, Image: "debian-12", Network: "user"},
 	}
 	if c, err := load(t, whole, nil); err != nil || !reflect.DeepEqual(c, want) {
@@ -87,6 +97,11 @@ func TestRefused(t *testing.T) {
 		"runtime_dir = \"runtime\"":             "config.toml:1: runtime_dir: \"runtime\" is not an absolute path",
 		"log_level = \"loud\"":                  "no log level \"loud\"",
 		"[network]\nuser = \"slirp\"":           "config.toml:2: network.user: \"slirp\" is not one of auto, passt, qemu",
+		"[dns]\nlisten = \"192.168.1.1:53\"":    "config.toml:2: dns.listen: \"192.168.1.1:53\" is no address and port of the loopback",
+		"[dns]\nlisten = \"127.0.0.1\"":         "no address and port",
+		"[dns]\nlisten = \"localhost:53\"":      "no address and port",
+		"[dns]\nlisten = \"[::1]:53\"":          "no address and port",
+		"[dns]\nlisten = 53":                    "config.toml:2:",
 		"[network]\nstack = \"qemu\"":           `config.toml:2: unknown key "network.stack"`,
 		"[defaults]\ncpus = 0":                  "config.toml:2: defaults.cpus: it must be at least 1, not 0",
 		"[defaults]\ncpus = -1":                 "not -1",

@@ -2,6 +2,7 @@ package config
 
 import (
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -60,6 +61,23 @@ func (s *setter) oneOf(key string, v *string, words []string, to *string) {
 	default:
 		*to = *v
 	}
+}
+
+// loopback reads an address and port of the loopback; "" is none.
+func (s *setter) loopback(key string, v *string, to *netip.AddrPort) {
+	if v == nil {
+		return
+	}
+	if *v == "" {
+		*to = netip.AddrPort{}
+		return
+	}
+	a, err := netip.ParseAddrPort(*v)
+	if err != nil || !a.Addr().Is4() || !a.Addr().IsLoopback() {
+		s.refuse(key, invalid("%q is no address and port of the loopback", *v).WithRemedy("write one like 127.0.0.1:42069; \"\" switches it off"))
+		return
+	}
+	*to = a
 }
 
 func (s *setter) level(key string, v *string, to *slog.Level) {

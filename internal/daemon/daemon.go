@@ -91,6 +91,7 @@ type daemon struct {
 	scopes   *scoper
 	bundles  bundles
 	ssh      *sshHosts
+	names    *names
 
 	stopOnce sync.Once
 	stopping chan struct{} // closed when somebody asked the daemon to end
@@ -142,6 +143,8 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 		d.log.Warn("remove images that nobody uses", "err", err)
 	}
 	d.ssh.write(ctx)
+	d.serveNames(ctx)
+	defer func() { err = errors.Join(err, d.names.close()) }()
 	sock, err := listenPatiently(d.layout.Socket())
 	if err != nil {
 		return err
@@ -260,7 +263,7 @@ func (d *daemon) Status(ctx context.Context) (api.Status, error) {
 		Socket: d.layout.Socket(), StateDir: d.layout.State, RunDir: d.layout.Run, Log: d.layout.DaemonLog(),
 		Tag: d.tag, Subnet: d.net().Prefix.String(), VMs: len(vms), Running: running,
 		Ops: len(ops), Streams: len(streams), UnderWay: underWay,
-		StartedAt: d.started.UTC().Format(time.RFC3339),
+		StartedAt: d.started.UTC().Format(time.RFC3339), DNS: d.names.info(),
 	}, nil
 }
 

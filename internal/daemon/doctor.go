@@ -49,6 +49,7 @@ func (d *daemon) checks(named string) []doctor.Check {
 		{Name: "network user", For: start, Needs: []string{"backend qemu"}, Probe: d.checkUsernet},
 		{Name: "network routed", Probe: d.checkRouted},
 		{Name: "subnet", For: start, Probe: d.checkSubnet},
+		{Name: "names", Probe: d.checkNames},
 		{Name: "logout", Probe: d.checkLogout},
 		{Name: "ssh", For: []string{"ssh"}, Probe: d.checkTool("ssh", "openssh-client")},
 		{Name: "mmdebstrap", For: []string{"bundle-build"}, Probe: d.checkTool("mmdebstrap", "mmdebstrap")},

@@ -61,10 +61,26 @@ func describe(r *streams.Rows, s api.Status) {
 	}
 	r.Add("Subnet", s.Subnet)
 	r.Add("Tag", s.Tag)
+	if s.DNS != nil {
+		r.Add("Names", names(*s.DNS))
+	}
 	r.Add("Socket", s.Socket)
 	r.Add("State", s.StateDir)
 	r.Add("Run", s.RunDir)
 	r.Add("Log", s.Log)
+}
+
+// names says where the daemon answers for the VMs' names.
+func names(i api.DNSInfo) string {
+	switch {
+	case i.Wanted == "":
+		return "off"
+	case i.Listen == "":
+		return "none: " + i.Problem
+	case i.Problem != "":
+		return i.Listen + " (" + i.Problem + ")"
+	}
+	return i.Listen
 }
 
 // local is a time as the other tables have it.

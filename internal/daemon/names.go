@@ -1,0 +1,146 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"banger/internal/api"
+	"banger/internal/dns"
+	"banger/internal/doctor"
+	"banger/internal/host"
+)
+
+// closeNames is how long answers under way are let out.
+const closeNames = time.Second
+
+// names serves the VMs' names on the loopback.
+type names struct {
+	d      *daemon
+	server *dns.Server // nil: nowhere
+	err    error       // why, if it was wanted
+
+	mu   sync.Mutex
+	last *dns.Names
+	old  <-chan struct{} // closed once last may not hold any more
+	net  netip.Prefix    // that last was made with
+}
+
+// serveNames starts to answer; what keeps it from that is told by status and
+// doctor, since no VM depends on it.
+func (d *daemon) serveNames(ctx context.Context) {
+	d.names = &names{d: d}
+	at := d.config.DNS
+	if !at.IsValid() {
+		return
+	}
+	d.names.server, d.names.err = dns.Listen(ctx, places(at, d.tag), d.names.view, d.log)
+	switch s := d.names.server; {
+	case s == nil:
+		d.log.Warn("names are not served", "err", d.names.err)
+	case s.Missed() != nil:
+		d.log.Warn("names are served elsewhere than wanted", "listen", s.Addr(), "err", s.Missed())
+	default:
+		d.log.Info("names are served", "listen", s.Addr())
+	}
+}
+
+// places are where the names' server may listen: where it is wanted, else on a port
+// that follows from the installation's tag, so that the next daemon most likely has
+// the same and what the host's resolver was told stays true, else on any.
+func places(wanted netip.AddrPort, tag string) []netip.AddrPort {
+	all := []netip.AddrPort{wanted}
+	if wanted.Port() == 0 {
+		return all
+	}
+	const base, some = 42070, 1 << 11
+	n, err := strconv.ParseUint(tag, 16, 16)
+	if err == nil {
+		all = append(all, netip.AddrPortFrom(wanted.Addr(), uint16(base+n%some)))
+	}
+	return append(all, netip.AddrPortFrom(wanted.Addr(), 0))
+}
+
+func (n *names) close() error {
+	if n.server == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeNames)
+	defer cancel()
+	if err := n.server.Close(ctx); err != nil {
+		return fmt.Errorf("stop to serve names: %w", err)
+	}
+	return nil
+}
+
+// view is what is true now: what was seen last, as long as nothing has changed since.
+func (n *names) view(ctx context.Context, _ netip.Addr) (*dns.Names, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	subnet := n.d.net().Prefix
+	if n.last != nil && n.net == subnet {
+		select {
+		case <-n.old:
+		default:
+			return n.last, nil
+		}
+	}
+	old := n.d.vms.News() // before the look: what changes during it is seen the next time
+	vms, err := n.d.vms.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	last := dns.Of(subnet, vms)
+	last.Add(probe(n.d.tag), netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	n.last, n.old, n.net = last, old, subnet
+	return last, nil
+}
+
+// probe is a label that no VM can have, by which it is seen whether the host asks
+// this installation.
+func probe(tag string) string { return "_banger-" + tag }
+
+func (n *names) info() *api.DNSInfo {
+	zone := strings.TrimSuffix(dns.Zone, ".")
+	i := &api.DNSInfo{Zone: zone, Probe: probe(n.d.tag) + "." + zone}
+	wanted := n.d.config.DNS
+	if wanted.IsValid() {
+		i.Wanted = wanted.String()
+	}
+	err := n.err
+	if n.server != nil {
+		i.Listen, err = n.server.Addr().String(), n.server.Missed()
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		i.Problem = i.Wanted + " is taken"
+		if by := host.Holder(wanted); by != "" {
+			i.Problem += " by " + by
+		}
+	case err != nil:
+		i.Problem = err.Error()
+	}
+	return i
+}
+
+func (d *daemon) checkNames(context.Context) doctor.Result {
+	i := d.names.info()
+	switch {
+	case i.Wanted == "":
+		return doctor.Result{Status: doctor.Note, Message: "switched off", Remedy: "listen under [dns] in the configuration switches them on"}
+	case i.Problem != "":
+		r := doctor.Result{Status: doctor.Warning, Message: i.Problem + ": they are served on " + i.Listen}
+		if i.Listen == "" {
+			r.Message = i.Problem + ": they are not served"
+		}
+		r.Remedy = "free it and say banger daemon restart, or name another with listen under [dns] in the configuration"
+		return r
+	}
+	return doctor.Result{Status: doctor.OK, Message: "NAME.vm is answered on " + i.Listen + "; whether this host asks there: banger dns status"}
+}

@@ -54,6 +54,7 @@ var may = map[string]string{
 	"internal/privileged/server":     ". internal/fault internal/network internal/network/link internal/privileged",
 	"internal/privileged/client":     ". internal/network internal/privileged",
 	"internal/dns":                   ".",
+	"internal/resolver":              ".",
 	"internal/vmm":                   ".",
 	"internal/vmm/qemu":              ". internal/vmm internal/host internal/guestapi",
 	"internal/vmm/vmmtest":           ". internal/vmm",
@@ -78,12 +79,13 @@ var may = map[string]string{
 	"internal/cli/launch":            ". internal/api internal/api/client internal/layout internal/version internal/cli/streams internal/usermanager",
 	"internal/sshconfig":             ".",
 	"internal/cli/sshconfigcmd":      ". internal/api internal/cli/streams internal/sshconfig",
+	"internal/cli/dnscmd":            ". internal/api internal/cli/streams internal/resolver",
 	"internal/cli/sshexec":           ". internal/cli/streams internal/sshconfig",
 	"internal/cli/vmcmd":             ". internal/api internal/api/client internal/rawtext internal/cli/streams internal/cli/sshexec internal/filetree",
 	"internal/cli/imagecmd":          ". internal/api internal/api/client internal/cli/streams",
 	"internal/cli/bundlecmd":         ". internal/api internal/api/client internal/cli/streams",
 	"internal/cli/systemcmd":         ". internal/api internal/api/client internal/version internal/cli/streams internal/cli/launch",
-	"internal/cli":                   ". internal/layout internal/api/client internal/config internal/version internal/cli/streams internal/cli/launch internal/cli/sshexec internal/cli/vmcmd internal/cli/imagecmd internal/cli/bundlecmd internal/cli/systemcmd internal/cli/sshconfigcmd",
+	"internal/cli":                   ". internal/layout internal/api/client internal/config internal/version internal/cli/streams internal/cli/launch internal/cli/sshexec internal/cli/vmcmd internal/cli/imagecmd internal/cli/bundlecmd internal/cli/systemcmd internal/cli/sshconfigcmd internal/cli/dnscmd",
 }
 
 // mayStart are the only packages that may start a host process, and why.
@@ -93,6 +95,7 @@ var mayStart = map[string]string{
 	"internal/host":              "the approved shell-out layer",
 	"internal/cli/launch":        "starts bangerd on demand",
 	"internal/privileged/server": "banger-root starts itself once more, to detach from sudo",
+	"internal/cli/dnscmd":        "asks getent(1), has the host's resolver read its configuration anew",
 	"internal/cli/sshexec":       "becomes ssh(1), starts $EDITOR",
 	"internal/inguest/boot":      "inside the VM: becomes the image's init",
 	"internal/inguest/sshd":      "inside the VM: runs what the user asked for",

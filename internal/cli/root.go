@@ -5,6 +5,7 @@ import (
 
 	"banger"
 	"banger/internal/cli/bundlecmd"
+	"banger/internal/cli/dnscmd"
 	"banger/internal/cli/imagecmd"
 	"banger/internal/cli/launch"
 	"banger/internal/cli/sshconfigcmd"
@@ -75,10 +76,15 @@ func newRoot(s *streams.Streams, installation func() (*launch.Launcher, error)) 
 		Connect: func(ctx context.Context) (bundlecmd.Client, error) { return d.connect(ctx) },
 		Default: d.bundleDir,
 	}
+	dns := dnscmd.Env{
+		IO: s, Host: dnscmd.ThisHost(),
+		Connect: func(ctx context.Context) (dnscmd.Client, error) { return d.connect(ctx) },
+		Find:    func(ctx context.Context) (dnscmd.Client, error) { return d.find(ctx) },
+	}
 	system := systemcmd.Env{IO: s, Daemon: daemon{d}, Log: d.daemonLog}
 
 	add(root, daily, vmcmd.ShortCuts(vms)...)
-	add(root, nouns, vmcmd.New(vms), imagecmd.New(images), bundlecmd.New(bundles), sshconfigcmd.New(sshConfig))
+	add(root, nouns, vmcmd.New(vms), imagecmd.New(images), bundlecmd.New(bundles), sshconfigcmd.New(sshConfig), dnscmd.New(dns))
 	add(root, nouns, systemcmd.New(system)...)
 	root.SetHelpCommandGroupID(others)
 	root.SetCompletionCommandGroupID(others)

@@ -69,14 +69,17 @@ func sandboxOf(ts *testscript.TestScript) *sandbox.Sandbox {
 	return ts.Value(sandboxKey{}).(*sandbox.Sandbox)
 }
 
-// condition knows [root], [passt] (it is installed) and [userns], which says
+// condition knows [root], [passt], [dig] and [dnsmasq] (it is installed) and [userns], which says
 // whether an ordinary user may have a mount namespace.
 func condition(name string) (bool, error) {
 	switch name {
 	case "root":
 		return os.Geteuid() == 0, nil
-	case "passt":
-		_, err := exec.LookPath("passt")
+	case "passt", "dig":
+		_, err := exec.LookPath(name)
+		return err == nil, nil
+	case "dnsmasq": // in no ordinary user's PATH
+		_, err := os.Stat("/usr/sbin/dnsmasq")
 		return err == nil, nil
 	case "userns":
 		return unshares(), nil

@@ -64,7 +64,7 @@ func (h Host) read(p string) string {
 // that can be told of a domain.
 func (h Host) Detect() (Kind, error) {
 	servers := h.nameservers()
-	local := slices.ContainsFunc(servers, netip.Addr.IsLoopback)
+	local := asksLoopback(servers)
 	switch {
 	case slices.ContainsFunc(servers, isStub) || h.asksResolved():
 		return Resolved, nil
@@ -84,6 +84,14 @@ func (h Host) Detect() (Kind, error) {
 	return "", banger.Errorf(banger.HostUnready, "this host's programs ask %s for names, and nothing on it can be told who knows .vm", asked).
 		WithRemedy("install systemd-resolved or dnsmasq and have it asked; where one is, name it: --resolver dnsmasq")
 }
+
+func asksLoopback(servers []netip.Addr) bool {
+	return slices.ContainsFunc(servers, netip.Addr.IsLoopback)
+}
+
+// AsksItself says whether a resolver on the host itself is asked for names, if
+// only one of several.
+func (h Host) AsksItself() bool { return asksLoopback(h.nameservers()) || h.asksResolved() }
 
 // isStub says whether systemd-resolved listens there: "127.0.0.53 and 127.0.0.54"
 // (systemd-resolved.service(8)).

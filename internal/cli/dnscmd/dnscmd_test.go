@@ -207,3 +207,13 @@ func TestStatusInWords(t *testing.T) {
 		}
 	}
 }
+
+// Servers elsewhere cannot know a VM, and are not asked for one.
+func TestNobodyElseIsAsked(t *testing.T) {
+	h := newHost(t)
+	h.resolves = true // if it were asked
+	h.write("etc/resolv.conf", "nameserver 192.0.2.1\n")
+	if s := h.state(); s.Resolves || !strings.Contains(s.Answer, "elsewhere") || !strings.Contains(s.Advice, "192.0.2.1") {
+		t.Errorf("%+v", s)
+	}
+}

@@ -50,6 +50,9 @@ func runStatus(ctx context.Context, e Env, f streams.Format, c Client) error {
 	if err != nil {
 		return err
 	}
+	if e.IO.Quiet {
+		return e.IO.Println(info.Listen)
+	}
 	s := Status{Server: info, SetUp: append([]resolver.Setup{}, e.Host.Setups()...)}
 	kind, detectErr := e.Host.Detect()
 	s.Resolver = string(kind)
@@ -59,14 +62,15 @@ func runStatus(ctx context.Context, e Env, f streams.Format, c Client) error {
 		detectErr = e.Host.Check(kind, e.Host.FileOf(kind, t), t)
 	}
 	s.Advice = advice(s, tag, detectErr)
-	if e.IO.Quiet {
-		return e.IO.Println(info.Listen)
-	}
 	return e.IO.Print(f, s, func(r *streams.Rows) { describe(r, s) })
 }
 
-// asks looks a name up that is there in any case.
+// asks looks a name up that is there in any case; not where the host's programs
+// ask servers elsewhere, which cannot know it and are not to hear of it.
 func (e Env) asks(ctx context.Context, i api.DNSInfo) (yes bool, instead string) {
+	if !e.Host.AsksItself() {
+		return false, "it asks servers elsewhere"
+	}
 	addrs, err := e.Host.Ask(ctx, i.Probe)
 	switch {
 	case err != nil:

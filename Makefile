@@ -22,9 +22,9 @@ test: ## everything: check, scripts against a real daemon, real VMs
 	@scripts/need "make test" $(TEST_PACKAGES)
 	@scripts/test
 
-bench: build ## the ratios of docs/benchmarks.md
-	@scripts/need "make bench" $(TEST_PACKAGES) curl
-	@$(GO) run ./test/bench -json docs/bench.json
+bench: build ## the ratios of docs/benchmarks.md; ONLY=cp,ps for some of them, which are not kept
+	@scripts/need "make bench" $(TEST_PACKAGES) curl iproute2 nftables procps
+	@$(GO) run ./test/bench $(if $(ONLY),-only $(ONLY),-json docs/bench.json)
 
 man: build ## man pages into bin/man
 	@mkdir -p bin/man && bin/banger man bin/man

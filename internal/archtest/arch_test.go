@@ -73,7 +73,7 @@ var may = map[string]string{
 	"internal/daemon":                "*",
 	"test/sandbox":                   ". internal/api internal/api/client",
 	"test/report":                    "",
-	"test/bench":                     "internal/api internal/api/client test/sandbox",
+	"test/bench":                     ". internal/api internal/api/client internal/network internal/network/addr internal/network/link internal/privileged/client test/netns test/sandbox",
 	"test/netns":                     "",
 	"internal/cli/streams":           "",
 	"internal/cli/launch":            ". internal/api internal/api/client internal/layout internal/version internal/cli/streams internal/usermanager",

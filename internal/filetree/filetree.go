@@ -9,13 +9,10 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strconv"
 	"strings"
-
-	"github.com/klauspost/compress/s2"
 )
 
 // ErrLeftOut is in the tree of a problem with something that is no file,
@@ -78,22 +75,6 @@ func Code(err error) int {
 		return NotFound
 	}
 	return Failed
-}
-
-// blockSize bounds a compressed block, and so what a reader keeps of one.
-const blockSize = 256 << 10
-
-// Compress returns a writer that compresses a stream for the way; Close ends it
-// and leaves w open. The cipher on the way costs an emulated CPU far more than
-// this: it is spared all that tar repeats and pads with.
-func Compress(w io.Writer) io.WriteCloser {
-	return s2.NewWriter(w, s2.WriterBlockSize(blockSize), s2.WriterConcurrency(2))
-}
-
-// Decompress reads what Compress wrote. Its memory is bounded whatever comes;
-// checksums are passed over, since the way there has its own.
-func Decompress(r io.Reader) io.Reader {
-	return s2.NewReader(r, s2.ReaderMaxBlockSize(blockSize), s2.ReaderIgnoreCRC())
 }
 
 // umask is this process's, which cannot be asked for otherwise without changing

@@ -61,14 +61,37 @@ func TestPrint(t *testing.T) {
 	r := results{Rows: []row{
 		ratio("a", []float64{1, 3, 2}, "b", []float64{1}, 1.05),
 		amount("c", []float64{1 << 20}, 1<<20),
+		ratio("d", []float64{0.012}, "e", []float64{0.06}, 0),
+		notMeasured("f", "needs root"),
 	}}
 	var b bytes.Buffer
 	if err := r.print(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"2.00 s", "1.00 s–3.00 s", "≤ 1.05", "missed", "1.0 MiB", "kept"} {
+	for _, want := range []string{"2.00 s", "1.00 s–3.00 s", "≤ 1.05", "missed", "1.0 MiB", "kept", "12.0 ms", "0.20", "f     not measured: needs root"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, &b)
 		}
+	}
+}
+
+func TestChosen(t *testing.T) {
+	names := func(only string) (names []string, err error) {
+		some, err := chosen(only)
+		for _, g := range some {
+			names = append(names, g.name)
+		}
+		return names, err
+	}
+	all, err := names("")
+	if err != nil || len(all) != len(groups) {
+		t.Errorf("without a choice: %v, %v", all, err)
+	}
+	// In the order in which they are measured, whatever was typed.
+	if got, err := names("ps,exec"); err != nil || !slices.Equal(got, []string{"exec", "ps"}) {
+		t.Errorf("chosen %v, %v", got, err)
+	}
+	if _, err := chosen("ps,such"); err == nil || !strings.Contains(err.Error(), "such") || !strings.Contains(err.Error(), "boot") {
+		t.Errorf("an unknown name: %v", err)
 	}
 }

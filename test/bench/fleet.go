@@ -5,27 +5,22 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"banger/internal/api"
-	"banger/internal/api/client"
 )
 
 const (
-	some      = 4    // VMs at once
-	lots      = 1000 // stopped VMs in a list
-	atATime   = 16   // of them that are being made
+	some      = 4 // VMs at once
 	idleFor   = time.Minute
 	clockTick = 100.0 // per second: USER_HZ, in /proc/PID/stat
 )
 
-// fleet measures what several VMs cost: made at once, running idle, listed.
-func fleet(ctx context.Context, in *installation, rounds int) ([]row, error) {
+// fleet measures what several VMs cost: made at once, running idle.
+func (b *bench) fleet(ctx context.Context) ([]row, error) {
+	in, rounds := b.in, min(b.boots, 3)
 	before, err := in.memory(ctx)
 	if err != nil {
 		return nil, err
@@ -56,14 +51,10 @@ func fleet(ctx context.Context, in *installation, rounds int) ([]row, error) {
 			return nil, err
 		}
 	}
-	list, err := listed(ctx, in)
-	if err != nil {
-		return nil, err
-	}
 	return []row{
 		ratio("4 creates at once", together, "the same in a row", inARow, 0.7),
 		amount("daemon's memory per running VM (RSS)", []float64{perVM}, 0.3*(1<<20)),
-		idle, list,
+		idle,
 	}, nil
 }
 
@@ -128,46 +119,4 @@ func (in *installation) cpuTime() (float64, error) {
 		return 0, fmt.Errorf("read the daemon's CPU time: %q", stat)
 	}
 	return (user + system) / clockTick, nil
-}
-
-// listed compares banger ps with curl(1) that fetches the same bytes, both as
-// whole processes, with many stopped VMs.
-func listed(ctx context.Context, in *installation) (row, error) {
-	progress("%d stopped VMs", lots)
-	lock, _, err := in.sandbox.Lock()
-	if err != nil {
-		return row{}, err
-	}
-	c := client.New(lock.Socket)
-	g, making := errgroup.WithContext(ctx)
-	g.SetLimit(atATime)
-	for i := range lots {
-		g.Go(func() error {
-			op, err := c.CreateVM(making, api.CreateRequest{Name: api.Some(fmt.Sprintf("s%d", i)), NoStart: true})
-			if err == nil {
-				_, err = op.Wait(making, nil)
-			}
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return row{}, err
-	}
-	var ps, curl []float64
-	for range 20 {
-		s, err := timed(func() error { return in.banger(ctx, "ps") })
-		if err != nil {
-			return row{}, err
-		}
-		ps = append(ps, s)
-		cmd := exec.CommandContext(ctx, "curl", "-sf", "-d", "{}", "--unix-socket", lock.Socket, "http://bangerd"+api.Prefix+api.VMList)
-		if s, err = timed(cmd.Run); err != nil {
-			return row{}, fmt.Errorf("curl: %w", err)
-		}
-		curl = append(curl, s)
-	}
-	if err := in.banger(ctx, "vm", "delete", "-q", "--all"); err != nil {
-		return row{}, err
-	}
-	return ratio(fmt.Sprintf("banger ps, %d VMs", lots), ps, "curl of the same bytes", curl, 2), nil
 }

@@ -21,7 +21,8 @@ import (
 type hand struct {
 	dir   string // where their directories are made
 	model *model
-	stock stockImage
+	key   userKey
+	stock stockImage // not before boots ask for it
 }
 
 // A handVM is one VM made by hand.
@@ -53,7 +54,7 @@ func (h *hand) likeBanger(name string) *handVM {
 		}
 		v.port, v.sshd, v.up = ports[0], ports[1], ports[2]
 		v.argv = m.like(v.dir, v.port, v.sshd, v.up)
-		v.hostKey, err = writeOwn(own, h.stock.pubKey, name, m)
+		v.hostKey, err = writeOwn(own, h.key.public, name, m)
 		return err
 	}
 	return v
@@ -78,7 +79,7 @@ func (h *hand) likeStock(name string, cpus int) *handVM {
 // boot returns how long it takes until ssh(1) has run `true` in a new VM, and
 // ends it.
 func (h *hand) boot(ctx context.Context, v *handVM) (float64, error) {
-	if err := v.lay(h.stock.key); err != nil {
+	if err := v.lay(h.key.file); err != nil {
 		return 0, err
 	}
 	s, err := timed(func() error { return v.run(ctx) })
@@ -153,13 +154,19 @@ func (v *handVM) ssh(ctx context.Context, port int, command string) error {
 }
 
 func (v *handVM) sshOutput(ctx context.Context, port int, command string) (string, error) {
-	out, err := exec.CommandContext(ctx, "ssh", "-n", "-F", "none", "-p", strconv.Itoa(port), "-i", filepath.Join(v.dir, "key"),
-		"-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "StrictHostKeyChecking=yes",
-		"-o", "UserKnownHostsFile="+filepath.Join(v.dir, "known_hosts"), "root@127.0.0.1", command).CombinedOutput()
+	args := append([]string{"-n"}, v.sshOptions(port)...)
+	out, err := exec.CommandContext(ctx, "ssh", append(args, "root@127.0.0.1", command)...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("ssh to %s: %w: %s", v.name, err, out)
 	}
 	return string(out), nil
+}
+
+// sshOptions are those that ssh(1) and scp(1) share.
+func (v *handVM) sshOptions(port int) []string {
+	return []string{"-F", "none", "-i", filepath.Join(v.dir, "key"), "-o", "Port=" + strconv.Itoa(port),
+		"-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-o", "StrictHostKeyChecking=yes",
+		"-o", "UserKnownHostsFile=" + filepath.Join(v.dir, "known_hosts")}
 }
 
 // openSSHD lets the key in at the image's own sshd and waits until systemd has

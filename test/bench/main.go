@@ -12,41 +12,110 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"banger/test/sandbox"
 )
 
+// A group is rows that are measured together.
+type group struct {
+	name    string
+	measure func(*bench, context.Context) ([]row, error)
+}
+
+// groups are measured in this order.
+var groups = []group{
+	{"boot", (*bench).bootsOfEachKind},
+	{"exec", (*bench).commands},
+	{"memory", (*bench).memory},
+	{"fleet", (*bench).fleet},
+	{"cp", (*bench).copies},
+	{"routed", (*bench).routed},
+	{"set", (*bench).sets},
+	{"ps", (*bench).listed},
+}
+
+// chosen returns the groups that a list names, with commas between; all for "".
+func chosen(only string) ([]group, error) {
+	if only == "" {
+		return groups, nil
+	}
+	wanted := map[string]bool{}
+	for name := range strings.SplitSeq(only, ",") {
+		wanted[name] = true
+	}
+	var some []group
+	var known []string
+	for _, g := range groups {
+		if wanted[g.name] {
+			some = append(some, g)
+		}
+		delete(wanted, g.name)
+		known = append(known, g.name)
+	}
+	for name := range wanted {
+		return nil, fmt.Errorf("nothing is called %q; there is %s", name, strings.Join(known, ","))
+	}
+	return some, nil
+}
+
 func main() {
-	boots := flag.Int("boots", 5, "boots of each kind")
+	boots := flag.Int("boots", 5, "boots of each kind, and at most 3 rounds of other long things")
 	execs := flag.Int("execs", 20, "commands of each kind")
+	only := flag.String("only", "", "measure only `WHAT`, with commas between: boot,exec,memory,fleet,cp,routed,set,ps")
 	out := flag.String("json", "", "also write the results to `FILE`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if err := bench(ctx, *boots, *execs, *out); err != nil {
+	some, err := chosen(*only)
+	if err == nil {
+		err = run(ctx, &bench{boots: *boots, execs: *execs, cache: filepath.Join(sandbox.Root(), ".cache", "bench")}, some, *out)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(ctx context.Context, boots, execs int, out string) (err error) {
+// A bench is what the groups share.
+type bench struct {
+	boots, execs int
+	cache        string // directory of what is made once
+	in           *installation
+	hand         *hand
+	fresh        usage // the daemon's memory right after its start
+}
+
+func run(ctx context.Context, b *bench, some []group, out string) (err error) {
 	if err := needBundle(ctx); err != nil {
 		return err
 	}
-	stock, err := prepareStock(ctx, filepath.Join(sandbox.Root(), ".cache", "bench"))
+	key, err := prepareKey(ctx, b.cache)
 	if err != nil {
 		return err
 	}
-	in, err := install()
+	if b.in, err = install(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.in.sandbox.Close()) }()
+	if b.fresh, err = b.in.memory(ctx); err != nil {
+		return err
+	}
+	// Not measured: the first VM registers the bundle, once per installation.
+	model, err := b.in.learn(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.sandbox.Close()) }()
-	res, err := measure(ctx, in, stock, boots, execs)
-	if err != nil {
-		return err
+	b.hand = &hand{dir: b.in.sandbox.Dir, model: model, key: key}
+	res := &results{At: time.Now().UTC().Truncate(time.Second), Machine: b.in.machine(ctx, model)}
+	for _, g := range some {
+		rows, err := g.measure(b, ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", g.name, err)
+		}
+		res.Rows = append(res.Rows, rows...)
 	}
 	if err := res.print(os.Stdout); err != nil {
 		return err
@@ -57,47 +126,14 @@ func bench(ctx context.Context, boots, execs int, out string) (err error) {
 	return res.write(out)
 }
 
-// measure does everything in turns, and the cheap things between.
-func measure(ctx context.Context, in *installation, stock stockImage, boots, execs int) (*results, error) {
-	fresh, err := in.memory(ctx)
-	if err != nil {
-		return nil, err
-	}
-	// Not measured: the first VM registers the bundle, once per installation.
-	model, err := in.learn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	h := &hand{dir: in.sandbox.Dir, model: model, stock: stock}
-	res := &results{At: time.Now().UTC().Truncate(time.Second), Machine: in.machine(ctx, model)}
-	b := bootSamples{}
-	for i := range boots {
-		progress("boots, round %d of %d", i+1, boots)
-		if err := b.round(ctx, in, h, i); err != nil {
-			return nil, err
-		}
-	}
-	progress("commands")
-	e, err := commands(ctx, in, h, execs)
-	if err != nil {
-		return nil, err
-	}
-	used, err := in.memory(ctx)
-	if err != nil {
-		return nil, err
-	}
-	several, err := fleet(ctx, in, min(boots, 3))
-	if err != nil {
-		return nil, err
-	}
-	res.Rows = append(b.rows(), e,
-		amount("disk of a new VM before its first boot", b.disk, 1<<20),
-		amount("daemon's memory after its start (RSS)", []float64{fresh.rss}, 30<<20),
+// memory is what the daemon takes with no VM.
+func (b *bench) memory(ctx context.Context) ([]row, error) {
+	used, err := b.in.memory(ctx)
+	return []row{
+		amount("daemon's memory after its start (RSS)", []float64{b.fresh.rss}, 30<<20),
 		amount("daemon's memory after all this (RSS)", []float64{used.rss}, 30<<20),
 		amount("the same, proportional (PSS)", []float64{used.pss}, 30<<20),
-	)
-	res.Rows = append(res.Rows, several...)
-	return res, nil
+	}, err
 }
 
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "-- "+format+"\n", args...) }

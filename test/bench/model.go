@@ -23,7 +23,7 @@ type model struct {
 }
 
 var (
-	network = regexp.MustCompile(`^user,.*host=([0-9.]+),dns=([0-9.]+),hostfwd=tcp:127\.0\.0\.1:\d+-([0-9.]+):5122$`)
+	netdev  = regexp.MustCompile(`^user,.*host=([0-9.]+),dns=([0-9.]+),hostfwd=tcp:127\.0\.0\.1:\d+-([0-9.]+):5122$`)
 	card    = regexp.MustCompile(`^virtio-net-device,.*mac=([0-9a-f:]+)$`)
 	forward = regexp.MustCompile(`127\.0\.0\.1:\d+-`)
 )
@@ -31,7 +31,7 @@ var (
 func newModel(argv []string, dir string) (*model, error) {
 	m := &model{argv: argv, dir: dir}
 	for _, a := range argv {
-		if f := network.FindStringSubmatch(a); f != nil {
+		if f := netdev.FindStringSubmatch(a); f != nil {
 			m.gateway, m.resolver, m.addr = f[1], f[2], f[3]
 		}
 		if f := card.FindStringSubmatch(a); f != nil {

@@ -20,22 +20,25 @@ type results struct {
 // A row compares banger with something, or an amount with a limit. Samples are
 // in the order in which they were taken.
 type row struct {
-	What     string    `json:"what"`
-	Unit     string    `json:"unit"` // "s", "bytes" or "percent"
-	Median   float64   `json:"median"`
-	Samples  []float64 `json:"samples"`
-	Against  string    `json:"against,omitempty"`
-	Other    float64   `json:"against_median,omitempty"`
-	Others   []float64 `json:"against_samples,omitempty"`
-	Ratio    float64   `json:"ratio,omitempty"` // of the medians
-	Goal     float64   `json:"goal"`            // of the ratio, or of the median: at most
-	GoalKept bool      `json:"goal_kept"`
+	What        string    `json:"what"`
+	NotMeasured string    `json:"not_measured,omitempty"` // why; all below is empty then
+	Unit        string    `json:"unit"`                   // "s", "bytes" or "percent"
+	Median      float64   `json:"median"`
+	Samples     []float64 `json:"samples"`
+	Against     string    `json:"against,omitempty"`
+	Other       float64   `json:"against_median,omitempty"`
+	Others      []float64 `json:"against_samples,omitempty"`
+	Ratio       float64   `json:"ratio,omitempty"` // of the medians
+	Goal        float64   `json:"goal"`            // of the ratio, or of the median: at most; 0: there is none
+	GoalKept    bool      `json:"goal_kept"`       // or there is none
 }
+
+func notMeasured(what, why string) row { return row{What: what, NotMeasured: why} }
 
 func ratio(what string, samples []float64, against string, others []float64, goal float64) row {
 	r := row{What: what, Unit: "s", Samples: samples, Median: median(samples), Against: against, Others: others, Other: median(others), Goal: goal}
 	r.Ratio = r.Median / r.Other
-	r.GoalKept = r.Ratio <= goal
+	r.GoalKept = goal == 0 || r.Ratio <= goal
 	return r
 }
 
@@ -60,25 +63,29 @@ func (r *results) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WHAT\tMEDIAN\tRANGE\tAGAINST\tMEDIAN\tRANGE\tRATIO\tGOAL\t")
 	for _, r := range r.Rows {
-		if r.Unit == "percent" {
-			fmt.Fprintf(t, "%s\t%s\t\t\t\t\t\t≤ %s\t%s\n", r.What, percent(r.Median), percent(r.Goal), verdict(r.GoalKept))
-			continue
+		switch {
+		case r.NotMeasured != "":
+			fmt.Fprintf(t, "%s\tnot measured: %s\n", r.What, r.NotMeasured)
+		case r.Unit == "percent":
+			fmt.Fprintf(t, "%s\t%s\t\t\t\t\t\t%s\n", r.What, percent(r.Median), r.verdict(percent))
+		case r.Unit == "bytes":
+			fmt.Fprintf(t, "%s\t%s\t%s\t\t\t\t\t%s\n", r.What, mib(r.Median), span(r.Samples, mib), r.verdict(mib))
+		default:
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%s\n", r.What, seconds(r.Median), span(r.Samples, seconds),
+				r.Against, seconds(r.Other), span(r.Others, seconds), r.Ratio, r.verdict(fraction))
 		}
-		if r.Unit == "bytes" {
-			fmt.Fprintf(t, "%s\t%s\t%s\t\t\t\t\t≤ %s\t%s\n", r.What, mib(r.Median), span(r.Samples, mib), mib(r.Goal), verdict(r.GoalKept))
-			continue
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t≤ %.2f\t%s\n", r.What, seconds(r.Median), span(r.Samples, seconds),
-			r.Against, seconds(r.Other), span(r.Others, seconds), r.Ratio, r.Goal, verdict(r.GoalKept))
 	}
 	return t.Flush()
 }
 
-func verdict(kept bool) string {
-	if kept {
-		return "kept"
+func (r *row) verdict(f func(float64) string) string {
+	switch {
+	case r.Goal == 0:
+		return "-\t"
+	case r.GoalKept:
+		return "≤ " + f(r.Goal) + "\tkept"
 	}
-	return "missed"
+	return "≤ " + f(r.Goal) + "\tmissed"
 }
 
 func span(samples []float64, f func(float64) string) string {
@@ -88,7 +95,14 @@ func span(samples []float64, f func(float64) string) string {
 	return f(slices.Min(samples)) + "–" + f(slices.Max(samples))
 }
 
-func seconds(s float64) string { return fmt.Sprintf("%.2f s", s) }
+func seconds(s float64) string {
+	if s < 0.1 {
+		return fmt.Sprintf("%.1f ms", s*1000)
+	}
+	return fmt.Sprintf("%.2f s", s)
+}
+
+func fraction(f float64) string { return fmt.Sprintf("%.2f", f) }
 
 func percent(p float64) string { return fmt.Sprintf("%.2f %%", p) }
 

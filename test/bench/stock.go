@@ -14,36 +14,37 @@ import (
 type stockImage struct {
 	disk, kernel, initrd string
 	hostKey              string // its sshd's, public
-	key, pubKey          string // file of the private key that it lets in; the public one
 }
 
-// prepareStock makes the stock image in dir, unless one is there.
-func prepareStock(ctx context.Context, dir string) (stockImage, error) {
-	image := filepath.Join(dir, "stock")
-	s := stockImage{
-		disk: filepath.Join(image, "disk.ext4"), kernel: filepath.Join(image, "vmlinuz"), initrd: filepath.Join(image, "initrd.img"),
-		key: filepath.Join(dir, "key"),
-	}
+// A userKey lets the bench into what it starts.
+type userKey struct{ file, public string }
+
+// prepareKey makes a key in dir, unless one is there.
+func prepareKey(ctx context.Context, dir string) (userKey, error) {
+	k := userKey{file: filepath.Join(dir, "key")}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return s, err
+		return k, err
 	}
-	if _, err := os.Stat(s.key); err != nil {
-		if out, err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", s.key).CombinedOutput(); err != nil {
-			return s, fmt.Errorf("make a key: %w: %s", err, out)
+	if _, err := os.Stat(k.file); err != nil {
+		if out, err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", k.file).CombinedOutput(); err != nil {
+			return k, fmt.Errorf("make a key: %w: %s", err, out)
 		}
 	}
+	text, err := os.ReadFile(k.file + ".pub")
+	k.public = string(text)
+	return k, err
+}
+
+// prepareStock makes the stock image in a directory, unless one is there. It lets key in.
+func prepareStock(ctx context.Context, image string, key userKey) (stockImage, error) {
+	s := stockImage{disk: filepath.Join(image, "disk.ext4"), kernel: filepath.Join(image, "vmlinuz"), initrd: filepath.Join(image, "initrd.img")}
 	if _, err := os.Stat(s.disk); err != nil {
 		progress("building the stock image (once)")
-		if out, err := exec.CommandContext(ctx, filepath.Join(sandbox.Root(), "test", "bench", "stock.sh"), image, s.key+".pub").CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(ctx, filepath.Join(sandbox.Root(), "test", "bench", "stock.sh"), image, key.file+".pub").CombinedOutput(); err != nil {
 			return s, fmt.Errorf("build the stock image: %w\n%s", err, out)
 		}
 	}
-	for file, to := range map[string]*string{s.key + ".pub": &s.pubKey, filepath.Join(image, "host.pub"): &s.hostKey} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return s, err
-		}
-		*to = string(text)
-	}
-	return s, nil
+	text, err := os.ReadFile(filepath.Join(image, "host.pub"))
+	s.hostKey = string(text)
+	return s, err
 }

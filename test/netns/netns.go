@@ -54,6 +54,21 @@ func enter() error {
 	return netlink.LinkSetUp(lo)
 }
 
+// Run runs f, which needs root, in namespaces as Enter makes them, and returns
+// when it has ended. What holds for a test that has entered them holds for f.
+func Run(f func() error) error {
+	ended := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this
+		err := enter()
+		if err == nil {
+			err = f()
+		}
+		ended <- err
+	}()
+	return <-ended
+}
+
 // A Thread is a thread in namespaces of its own, as Enter makes them.
 type Thread struct{ do chan func() }
 

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -51,13 +52,17 @@ func (s *Streams) Print(f Format, v any, rows func(*Rows)) error {
 		_, err = s.Out.Write(b)
 		return err
 	}
-	w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
+	out := bufio.NewWriterSize(s.Out, 64<<10) // tabwriter writes cell by cell
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	r := &Rows{w: w}
 	rows(r)
 	if r.err != nil {
 		return r.err
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return out.Flush()
 }
 
 // Println writes one line to Out, escaped.

@@ -31,6 +31,26 @@ func TestPrint(t *testing.T) {
 	}
 }
 
+// counted counts the calls of Write.
+type counted struct{ writes int }
+
+func (c *counted) Write(p []byte) (int, error) { c.writes++; return len(p), nil }
+
+// A long table is not written cell by cell: each would be a call of the kernel's.
+func TestTableIsWrittenAtOnce(t *testing.T) {
+	s, _, _, _ := streams.Test()
+	out := &counted{}
+	s.Out = out
+	err := s.Print(streams.Table, nil, func(r *streams.Rows) {
+		for range 1000 {
+			r.Add("NAME", "SIZE", "STATE")
+		}
+	})
+	if err != nil || out.writes > 2 {
+		t.Errorf("%d writes, %v", out.writes, err)
+	}
+}
+
 func TestFormat(t *testing.T) {
 	var f streams.Format
 	for _, s := range streams.Formats() {

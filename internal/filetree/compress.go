@@ -23,7 +23,6 @@ func Compress(w io.Writer) io.WriteCloser {
 		c.empty <- make([]byte, 0, chunkHeader+s2.MaxEncodedLen(blockSize))
 	}
 	go c.send()
-	c.full <- []byte(streamHeader)
 	return c
 }
 
@@ -33,14 +32,13 @@ func Decompress(r io.Reader) io.Reader {
 	return s2.NewReader(r, s2.ReaderMaxBlockSize(blockSize), s2.ReaderIgnoreCRC())
 }
 
-// What s2's framed format begins with, and each chunk of it: a kind, the length
-// of what follows (three bytes, little endian), of which the first four are a
-// checksum.
+// What s2's framed format begins with, and the header of each compressed chunk of
+// it: its kind, the length of what follows (three bytes, little endian), of which
+// the first four are a checksum.
 const (
 	streamHeader    = "\xff\x06\x00\x00S2sTwO"
 	chunkHeader     = 8
 	chunkCompressed = 0
-	chunkAsIs       = 1
 )
 
 // A compressor has a goroutine that writes, until Close.
@@ -55,18 +53,22 @@ type compressor struct {
 
 func (c *compressor) send() {
 	defer close(c.ended)
+	c.put([]byte(streamHeader))
 	for b := range c.full {
-		if c.failed() == nil {
-			if _, err := c.w.Write(b); err != nil {
-				c.mu.Lock()
-				c.err = err
-				c.mu.Unlock()
-			}
-		}
-		if cap(b) > len(streamHeader) {
-			c.empty <- b[:0]
-		}
+		c.put(b)
+		c.empty <- b[:0]
 	}
+}
+
+// put writes b, unless something before it could not be written.
+func (c *compressor) put(b []byte) {
+	if c.failed() != nil {
+		return
+	}
+	_, err := c.w.Write(b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
 }
 
 func (c *compressor) failed() error {
@@ -100,16 +102,11 @@ func (c *compressor) Close() error {
 	return c.failed()
 }
 
-// appendChunk appends p, compressed where that makes it smaller, to b, which has
-// room for it.
+// appendChunk appends p, which becomes at most as long as s2.MaxEncodedLen says,
+// to b, which is empty and has room for it.
 func appendChunk(b, p []byte) []byte {
-	kind := byte(chunkCompressed)
-	body := s2.Encode(b[chunkHeader:cap(b)], p)
-	if len(body) >= len(p) {
-		kind = chunkAsIs
-		body = b[chunkHeader : chunkHeader+copy(b[chunkHeader:cap(b)], p)]
-	}
-	length := 4 + len(body)
-	b = append(b, kind, byte(length), byte(length>>8), byte(length>>16), 0, 0, 0, 0)
-	return b[:chunkHeader+len(body)]
+	n := len(s2.Encode(b[chunkHeader:cap(b)], p))
+	length := 4 + n
+	b = append(b, chunkCompressed, byte(length), byte(length>>8), byte(length>>16), 0, 0, 0, 0)
+	return b[:chunkHeader+n]
 }

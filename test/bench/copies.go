@@ -15,6 +15,8 @@ const (
 	fileSize  = 256 << 20 // bytes
 	treeFiles = 10_000
 	treeDirs  = 100
+
+	copyRounds = 2 // at most: scp -r takes minutes for such a tree in an emulated guest
 )
 
 // A copier moves things into its VM, where they are called there, and back.
@@ -48,7 +50,9 @@ func (b *bench) copies(ctx context.Context) ([]row, error) {
 	}
 	trees := []copier{banger, scp}
 	noRsync := v.provideRsync(ctx)
-	if noRsync == nil {
+	if noRsync != nil {
+		progress("no rsync: %v", noRsync)
+	} else {
 		trees = append(trees, v.rsync())
 	}
 	tree, err := b.copyInTurns(ctx, filepath.Join(src, "tree"), trees...)
@@ -99,8 +103,9 @@ type ways struct{ in, out []float64 }
 func (b *bench) copyInTurns(ctx context.Context, src string, copiers ...copier) ([]ways, error) {
 	times := make([]ways, len(copiers))
 	back := filepath.Join(b.in.sandbox.Dir, "back")
-	for i := range min(b.boots, 3) {
-		progress("copies of %s, round %d of %d", filepath.Base(src), i+1, min(b.boots, 3))
+	rounds := min(b.boots, copyRounds)
+	for i := range rounds {
+		progress("copies of %s, round %d of %d", filepath.Base(src), i+1, rounds)
 		for n, c := range copiers {
 			in, err := timed(func() error { return c.in(ctx, src, "there") })
 			if err != nil {

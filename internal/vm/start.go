@@ -56,11 +56,7 @@ func (m *Manager) change(ctx context.Context, ref string, ends bool, fn func(*su
 		return banger.VM{}, err
 	}
 	defer unlock()
-	// Again, now that nobody else changes it: it may be gone.
-	name := rec.Spec.Name
-	if rec, err = m.c.Store.VM(ctx, rec.ID); banger.CodeOf(err) == banger.NotFound {
-		return banger.VM{}, banger.Errorf(banger.NotFound, "%s was deleted meanwhile", name).WithRemedy("banger ps")
-	} else if err != nil {
+	if rec, err = m.again(ctx, ref, rec); err != nil {
 		return banger.VM{}, err
 	}
 	s, err := m.subject(ctx, rec)
@@ -71,6 +67,20 @@ func (m *Manager) change(ctx context.Context, ref string, ends bool, fn func(*su
 		return banger.VM{}, m.clear(err)
 	}
 	return m.view(s.rec), nil
+}
+
+// again returns the record that ref named before the VM's lock was waited for, as
+// it is now that nobody else changes it. Meanwhile it may have been deleted, or
+// been given another name: then whoever said ref did not mean it. An ID is for good.
+func (m *Manager) again(ctx context.Context, ref string, was banger.Record) (banger.Record, error) {
+	now, err := m.c.Store.VM(ctx, was.ID)
+	if banger.CodeOf(err) == banger.NotFound {
+		return now, banger.Errorf(banger.NotFound, "%s was deleted meanwhile", was.Spec.Name).WithRemedy("banger ps")
+	}
+	if err == nil && ref == was.Spec.Name && ref != now.Spec.Name {
+		return now, banger.Errorf(banger.NotFound, "%s was renamed to %s meanwhile", ref, now.Spec.Name).WithRemedy("banger ps")
+	}
+	return now, err
 }
 
 // mending is why a VM cannot be changed whose guest is waited for in the

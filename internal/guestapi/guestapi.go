@@ -122,6 +122,9 @@ type Status struct {
 	ReadyAt int64  `json:"ready_at_ms"` // CLOCK_BOOTTIME when the SSH server listened
 }
 
+// SystemStopping is a Status's System once the image's init is going down.
+const SystemStopping = "stopping"
+
 // ExitMarker is the line that the guest program writes on the console as the
 // last thing before it ends the machine; what is "poweroff" or "reboot". The
 // launch ID keeps it apart from those of earlier runs in the same log. The

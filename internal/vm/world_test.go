@@ -46,16 +46,18 @@ type world struct {
 	lines     map[string]bool
 	procs     map[string]*process // by launch ID
 	sizes     map[banger.VMID]int64
-	mute      bool             // guests do not answer
-	early     bool             // VMMs end at once
-	deaf      bool             // guests are asked to shut down and do not
-	offline   error            // networks cannot be had
-	broken    error            // records cannot be changed
-	later     atomic.Int64     // how far its clock is ahead, ns
-	patience  time.Duration    // until a guest must have answered
-	configure func(*vm.Config) // changes the next daemon, may be nil
-	stuck     chan struct{}    // if not nil: VMMs answer no new daemon until it is closed
-	cut       chan struct{}    // closed: networks are gone
+	mute      bool                  // guests do not answer
+	early     bool                  // VMMs end at once
+	deaf      bool                  // guests are asked to shut down and do not
+	offline   error                 // networks cannot be had
+	note      string                // why networks are not better
+	broken    error                 // records cannot be changed
+	later     atomic.Int64          // how far its clock is ahead, ns
+	patience  time.Duration         // until a guest must have answered
+	configure func(*vm.Config)      // changes the next daemon, may be nil
+	system    func(*process) string // what a guest's init says, may be nil: running
+	stuck     chan struct{}         // if not nil: VMMs answer no new daemon until it is closed
+	cut       chan struct{}         // closed: networks are gone
 }
 
 func newWorld(t *testing.T) *world {
@@ -376,11 +378,18 @@ type pretendGuest struct {
 }
 
 func (g pretendGuest) Status(context.Context) (guestapi.Status, error) {
-	return guestapi.Status{Launch: g.t.Launch}, nil
+	st := guestapi.Status{Launch: g.t.Launch, System: "running"}
+	g.w.mu.Lock()
+	p := g.w.procs[g.t.Launch]
+	g.w.mu.Unlock()
+	if g.w.system != nil {
+		st.System = g.w.system(p)
+	}
+	st.Booted = st.System == "running"
+	return st, nil
 }
-func (g pretendGuest) WaitBooted(context.Context) (guestapi.Status, error) {
-	return guestapi.Status{Booted: true}, nil
-}
+
+func (g pretendGuest) WaitBooted(ctx context.Context) (guestapi.Status, error) { return g.Status(ctx) }
 func (g pretendGuest) Shutdown(context.Context, string) error {
 	g.w.mu.Lock()
 	p := g.w.procs[g.t.Launch]

@@ -38,7 +38,11 @@ func newWait(e Env) *cobra.Command {
 		Long: `Wait until a VM is
   ready    commands can be run in it
   booted   its init says that all services are up (or have failed)
-  stopped  it does not run`,
+  stopped  it does not run
+A guest that is on its way down, as after reboot or poweroff was typed in it, is
+neither ready nor booted: what it says after that reboot counts. Only systemd tells
+that it is on its way down; with another init, end the VM from outside, by
+banger vm restart or stop.`,
 		Example: "  banger vm wait web --for booted --timeout 2m",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

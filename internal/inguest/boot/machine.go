@@ -70,7 +70,7 @@ func (m *Machine) WaitBooted(ctx context.Context) guestapi.Status {
 			system = isSystemRunning(ctx, "--wait")
 		}
 		switch system {
-		case "running", "degraded", "maintenance", "stopping":
+		case "running", "degraded", "maintenance", guestapi.SystemStopping:
 			return m.status(system)
 		}
 		select {

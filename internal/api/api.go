@@ -38,7 +38,7 @@ const (
 	VMAccess  = "vm.access"  // → Access
 	VMExec    = "vm.exec"    // upgrades to StreamProtocol
 	VMCopy    = "vm.copy"    // upgrades to StreamProtocol
-	VMConsole = "vm.console" // upgrades to StreamProtocol: stdin and stdout are the serial console
+	VMConsole = "vm.console" // upgrades to StreamProtocol: stdin and stdout are the serial console, stderr is the daemon's
 	VMLogs    = "vm.logs"    // streams the log's bytes, chunked
 
 	SSHConfig = "ssh.config" // → SSHConfigInfo
@@ -244,7 +244,8 @@ type BundleBuildRequest struct {
 }
 
 // A StopDaemonRequest ends the daemon; VMs go on. With Replace it is refused
-// while operations, commands or followed logs are in flight.
+// while operations, commands or followed logs are in flight. Who sits at a console
+// or follows events goes on with the next daemon.
 type StopDaemonRequest struct {
 	Replace bool `json:"replace,omitempty"`
 }
@@ -263,7 +264,7 @@ type Status struct {
 	VMs       int    `json:"vms"`
 	Running   int    `json:"running"`
 	Ops       int    `json:"operations"`
-	Streams   int    `json:"streams"` // commands, followed logs: what ends with the daemon
+	Streams   int    `json:"streams"` // commands, followed logs, consoles: what goes through the daemon
 	StartedAt string `json:"started_at"`
 
 	UnderWay []string `json:"under_way"` // both, for people: "vm.exec web"

@@ -238,8 +238,9 @@ func (d *daemon) Stop(replace bool) error {
 }
 
 // isChange says of what is under way whether it has something to lose: one that
-// only waits has not, and would never end by itself once its client was killed.
-func isChange(i op.Info) bool { return i.Kind != api.VMWait }
+// only waits has not, and would never end by itself once its client was killed;
+// nor has a console, whose client goes on with the next daemon.
+func isChange(i op.Info) bool { return i.Kind != api.VMWait && i.Kind != api.VMConsole }
 
 // Status implements handler.Daemon.
 func (d *daemon) Status(ctx context.Context) (api.Status, error) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"banger"
+	"banger/internal/vm"
 )
 
 func TestConsole(t *testing.T) {
@@ -33,7 +34,7 @@ func TestConsole(t *testing.T) {
 		p.end(banger.Exit{Cause: banger.ExitGuest})
 	}()
 	var out bytes.Buffer
-	if err := c.Join(t.Context(), strings.NewReader("hello"), &out); err != nil || out.String() != "heard hello" {
+	if err := c.Join(t.Context(), strings.NewReader("hello"), &out, never(t)); err != nil || out.String() != "heard hello" {
 		t.Errorf("%q, %v", out.String(), err)
 	}
 	settled(t, m)
@@ -60,7 +61,7 @@ func TestConsoleNobodyReads(t *testing.T) {
 		joined <- c.Join(ctx, eternal{ctx}, sink(func(p []byte) {
 			<-stuck
 			reads <- string(p)
-		}))
+		}), never(t))
 	}()
 	p := w.only(t)
 	const much = 4 << 20
@@ -95,6 +96,71 @@ func TestConsoleNobodyReads(t *testing.T) {
 		t.Error(err)
 	}
 	p.end(banger.Exit{Cause: banger.ExitGuest}) // its pretend consoles end, too
+}
+
+// Who sits at a console when the VM is started again, by its guest's reboot or by
+// the user, stays there; nobody else gets in between. A stop ends it.
+func TestConsoleGoesOn(t *testing.T) {
+	for how, end := range map[string]func(*vm.Manager, *process) error{
+		"reboot": func(_ *vm.Manager, p *process) error {
+			p.end(banger.Exit{Cause: banger.ExitGuest, Reboot: true})
+			return nil
+		},
+		"restart": func(m *vm.Manager, _ *process) error { return second(m.Restart(t.Context(), "web", nil, quiet{})) },
+	} {
+		w := newWorld(t)
+		m := w.manager(nil)
+		create(t, m)
+		c, err := m.AttachConsole(t.Context(), "web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		again, joined := make(chan string, 1), make(chan error, 1)
+		keys, typing := io.Pipe()
+		go func() { joined <- c.Join(t.Context(), keys, &out, func(name string) { again <- name }) }()
+		first := w.only(t)
+		if _, err := first.tty.Write([]byte("one ")); err != nil {
+			t.Fatal(err)
+		}
+		if err := end(m, first); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case name := <-again:
+			if name != "web" {
+				t.Errorf("%s: %q goes on", how, name)
+			}
+		case err := <-joined:
+			t.Fatalf("%s: it ended: %v", how, err)
+		}
+		if _, err := m.AttachConsole(t.Context(), "web"); banger.CodeOf(err) != banger.Busy {
+			t.Errorf("%s: a second one: %v", how, err)
+		}
+		next := w.only(t)
+		go func() { // what is typed reaches the new run, which then ends
+			b := make([]byte, 3)
+			_, _ = io.ReadFull(next.tty, b)
+			_, _ = next.tty.Write(b)
+			next.end(banger.Exit{Cause: banger.ExitGuest})
+		}()
+		if _, err := typing.Write([]byte("two")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-joined; err != nil || out.String() != "one two" {
+			t.Errorf("%s: %q, %v", how, out.String(), err)
+		}
+		typing.Close()
+		settled(t, m)
+		if _, err := m.AttachConsole(t.Context(), "web"); banger.CodeOf(err) != banger.WrongState {
+			t.Errorf("%s: of a stopped VM: %v", how, err)
+		}
+	}
+}
+
+// never fails if the VM is said to have been started again.
+func never(t *testing.T) func(string) {
+	return func(name string) { t.Errorf("%s was started again", name) }
 }
 
 type sink func([]byte)

@@ -9,13 +9,12 @@ import (
 
 // A life is one running VMM under this daemon's eyes.
 type life struct {
-	launch   string
-	proc     vmm.Process
-	gone     chan struct{} // closed when the VMM has ended
-	exit     banger.Exit   // valid once gone is closed
-	told     bool          // that it is ready was an event, perhaps of an earlier daemon; guarded by Manager.mu
-	attached bool          // somebody is attached to its console; guarded by Manager.mu
-	ready    bool          // the guest program has answered; guarded by Manager.mu
+	launch string
+	proc   vmm.Process
+	gone   chan struct{} // closed when the VMM has ended
+	exit   banger.Exit   // valid once gone is closed
+	told   bool          // that it is ready was an event, perhaps of an earlier daemon; guarded by Manager.mu
+	ready  bool          // the guest program has answered; guarded by Manager.mu
 
 	guarded bool          // the loss of its network is noticed; guarded by the VM's lock
 	cut     chan struct{} // closed when its network was lost

@@ -158,6 +158,8 @@ type Manager struct {
 	phase map[banger.VMID]banger.State       // of changes under way: starting, stopping
 	mends map[banger.VMID]context.CancelFunc // repairs under way
 
+	consoles map[banger.VMID]bool // to which somebody is attached
+
 	reboots map[banger.VMID][]time.Time // of guests, within rebootWindow
 	news    chan struct{}               // closed and replaced whenever something observable changed
 	wait    sync.WaitGroup              // goroutines that watch VMMs
@@ -169,7 +171,7 @@ type Manager struct {
 // New returns a Manager that has looked at nothing yet; call Reconcile.
 func New(c Config) *Manager {
 	ctx, stop := context.WithCancel(context.Background())
-	m := &Manager{c: c, feed: newFeed(c.Now), lives: map[banger.VMID]*life{}, phase: map[banger.VMID]banger.State{}, mends: map[banger.VMID]context.CancelFunc{}, reboots: map[banger.VMID][]time.Time{}, news: make(chan struct{}), ctx: ctx, stop: stop}
+	m := &Manager{c: c, feed: newFeed(c.Now), lives: map[banger.VMID]*life{}, phase: map[banger.VMID]banger.State{}, mends: map[banger.VMID]context.CancelFunc{}, consoles: map[banger.VMID]bool{}, reboots: map[banger.VMID][]time.Time{}, news: make(chan struct{}), ctx: ctx, stop: stop}
 	m.c.Store = newsStore{c.Store, m.written}
 	return m
 }

@@ -2,12 +2,16 @@ package e2e
 
 import (
 	"io"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/creack/pty"
+
+	"banger"
 )
 
 // The serial console: Return gets a root shell, a key leaves, the log has what
@@ -47,6 +51,64 @@ func TestConsole(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Who sits at a console stays there while the daemon is started again and while
+// the guest reboots; when it powers off, that is told.
+func TestConsoleGoesOn(t *testing.T) {
+	b := fresh(t)
+	b.boot("sits")
+	b.booted("sits")
+	s := b.sit("sits")
+	s.says(t, "before")
+	b.ok("daemon", "restart")
+	readUntil(t, s, "going on with the console of sits")
+	s.says(t, "under the next daemon")
+	s.types(t, "reboot\r")
+	readUntil(t, s, "sits was started again")
+	s.says(t, "after the reboot")
+	b.ok("vm", "wait", "sits", "--for", "booted", "--timeout", limit.String())
+	s.types(t, "poweroff\r")
+	readUntil(t, s, "sits has ended")
+	if err := s.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	b.ok("vm", "wait", "sits", "--for", "stopped", "--timeout", limit.String())
+	if e := b.show("sits").LastExit; e == nil || e.Cause != banger.ExitGuest {
+		t.Errorf("it ended by %+v", e)
+	}
+}
+
+// A sitter is somebody at the console of a VM.
+type sitter struct {
+	*os.File
+	cmd *exec.Cmd
+}
+
+func (b box) sit(vm string) sitter {
+	b.t.Helper()
+	cmd := b.Command(b.t.Context(), "vm", "console", vm)
+	ptmx, err := pty.Start(cmd)
+	must(b.t, err)
+	b.t.Cleanup(func() { ptmx.Close() })
+	readUntil(b.t, ptmx, "Ctrl-] leaves it")
+	return sitter{ptmx, cmd}
+}
+
+// says has the guest's shell say a word.
+func (s sitter) says(t *testing.T, word string) {
+	t.Helper()
+	prompted := impatient(s)
+	readUntil(t, s, "# ")
+	prompted()
+	s.types(t, "echo $((40+2)) "+word+"\r")
+	readUntil(t, s, "42 "+word)
+}
+
+func (s sitter) types(t *testing.T, keys string) {
+	t.Helper()
+	_, err := s.WriteString(keys)
+	must(t, err)
 }
 
 // impatient presses Return as people do, again and again until it is told to

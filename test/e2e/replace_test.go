@@ -58,6 +58,10 @@ func TestReplacedByAnotherBuild(t *testing.T) {
 		t.Errorf("the command ended with %d, want 5", code)
 	}
 
+	// Somebody at a console is no reason to wait: he goes on with the next daemon.
+	s := b.sit("stays")
+	s.says(t, "under the older build")
+
 	// The daemon sees its client go in its own time.
 	for deadline := time.Now().Add(limit); b.daemonPID() == pid; {
 		if time.Now().After(deadline) {
@@ -65,6 +69,8 @@ func TestReplacedByAnotherBuild(t *testing.T) {
 		}
 		b.ok("vm", "list", "-q")
 	}
+	readUntil(t, s, "going on with the console of stays")
+	s.says(t, "under the newer build")
 	if got := b.in("stays", "echo here"); got != "here" {
 		t.Errorf("after the replacement: %q", got)
 	}

@@ -37,8 +37,10 @@ func (c *Client) CopyVM(ctx context.Context, r api.CopyRequest, s api.ExecStream
 	return c.stream(ctx, api.VMCopy, r, !r.Out, s)
 }
 
-// ConsoleVM joins s to a VM's serial console until the VM ends or ctx does,
-// which detaches. Of s only Stdin and Stdout are used, as ExecVM uses them.
+// ConsoleVM joins s to a VM's serial console until the VM is stopped or ctx ends,
+// which detaches. Of s only the first three are used, as ExecVM uses them; Stderr
+// is told, a line each, what happens to the VM: that it was started again. Where the
+// daemon ends it is a Lost error: the next one has the same console.
 func (c *Client) ConsoleVM(ctx context.Context, r api.VMRequest, s api.ExecStreams) error {
 	_, err := c.stream(ctx, api.VMConsole, r, true, s)
 	return err

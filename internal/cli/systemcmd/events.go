@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"time"
 
 	"banger"
 	"banger/internal/api/client"
@@ -13,9 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 )
-
-// awaitDaemon is how often a daemon is looked for by who follows events.
-const awaitDaemon = 200 * time.Millisecond
 
 type eventer interface {
 	// Events gives events to on, from a number on; with follow until ctx ends
@@ -75,7 +71,7 @@ func runEvents(ctx context.Context, e Env, o *eventsOptions, c eventer) error {
 		default:
 			return err
 		}
-		if c, err = awaitNext(ctx, e); err != nil {
+		if c, err = client.Next(ctx, e.Daemon.Find); err != nil {
 			return nil // Ctrl-C, too
 		}
 	}
@@ -91,20 +87,5 @@ func printEvent(out io.Writer, next *int64) func(banger.VMEvent) error {
 		*next = ev.N + 1
 		_, err = out.Write(append(b, '\n'))
 		return err
-	}
-}
-
-// awaitNext returns the next daemon that runs. It starts none: whoever ended
-// the last one may have meant it. Its error is the end of ctx.
-func awaitNext(ctx context.Context, e Env) (eventer, error) {
-	for {
-		if c, err := e.Daemon.Find(ctx); err == nil {
-			return c, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(awaitDaemon):
-		}
 	}
 }

@@ -6,16 +6,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"strings"
 	"time"
 
+	"banger"
 	"banger/internal/api"
+	"banger/internal/api/client"
+	"banger/internal/cli/streams"
 
 	"github.com/spf13/cobra"
 )
 
 type consoler interface {
-	// ConsoleVM joins streams to a VM's serial console until the VM or ctx ends.
+	// ConsoleVM joins streams to a VM's serial console until the VM is stopped, ctx
+	// ends, or the daemon does (banger.Lost).
 	ConsoleVM(ctx context.Context, r api.VMRequest, s api.ExecStreams) error
 }
 
@@ -32,7 +38,9 @@ func newConsole(e Env) *cobra.Command {
 		Long: `Attach to a VM's serial console, as a screen and keyboard would be: also while it
 boots, and where its network is broken. In the image that banger builds, Return
 gets a root shell. Ctrl-] leaves; the VM goes on. What the guest writes reaches the
-terminal as it is. One client can be attached at a time.`,
+terminal as it is. One client can be attached at a time. It stays attached when the
+VM is started again, by a reboot of its guest or by banger vm restart, and under
+the next daemon when one takes the place of another; it ends when the VM stops.`,
 		Example: "  banger vm console web\n  banger vm console web --escape ^A",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -52,28 +60,87 @@ terminal as it is. One client can be attached at a time.`,
 func runConsole(ctx context.Context, e Env, o *consoleOptions, c consoler) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	in := e.IO.In
-	if e.IO.InTerm {
-		if o.escape.set {
-			in = &escapable{in: e.IO.In, key: o.escape.code, left: func() { cancel(errDetached) }}
-			e.IO.Note("console of %s; %s leaves it", o.vm, o.escape.String())
-		}
+	keys, stop := relay(e.IO.In)
+	defer stop()
+	in := io.Reader(keys)
+	if e.IO.InTerm && o.escape.set {
+		in = &escapable{in: keys, key: o.escape.code, left: func() { cancel(errDetached) }}
+		e.IO.Note("console of %s; %s leaves it", o.vm, o.escape.String())
 	}
 	e.IO.Progress().Close() // nothing is to be drawn into the guest's output
+	for refused := 0; ; {
+		err := e.attach(ctx, c, o.vm, in)
+		switch {
+		case err == nil:
+			e.IO.Note("%s has ended", o.vm)
+			return nil
+		case errors.Is(err, errDetached), errors.Is(context.Cause(ctx), context.Canceled):
+			e.IO.Note("left the console of %s", o.vm)
+			return nil
+		case banger.CodeOf(err) == banger.Lost, errors.Is(err, client.ErrNoDaemon):
+			e.IO.Note("bangerd has ended; waiting for the next one, Ctrl-C leaves")
+			refused = maxRefused
+		case banger.CodeOf(err) == banger.Busy && refused > 0: // by one that is ending, or does not yet know that we left
+			refused--
+		default:
+			return err
+		}
+		next, err := client.Next(ctx, e.Find)
+		if err != nil { // Ctrl-C
+			e.IO.Note("left the console of %s", o.vm)
+			return nil
+		}
+		if c = next; refused == maxRefused {
+			e.IO.Note("going on with the console of %s", o.vm)
+		}
+	}
+}
+
+// maxRefused is how often a daemon may refuse one who comes back.
+const maxRefused = 10
+
+// attach joins the terminal to the console, as long as one daemon does it.
+func (e Env) attach(ctx context.Context, c consoler, vm string, in io.Reader) error {
 	restore, err := e.IO.Raw()
 	if err != nil {
 		return fmt.Errorf("prepare terminal: %w", err)
 	}
-	err = c.ConsoleVM(ctx, api.VMRequest{VM: o.vm}, api.ExecStreams{Stdin: in, Stdout: e.IO.Out})
-	restore()
+	defer restore()
+	return c.ConsoleVM(ctx, api.VMRequest{VM: vm}, api.ExecStreams{Stdin: in, Stdout: e.IO.Out, Stderr: aside{e.IO}})
+}
+
+// aside shows what the daemon says beside the guest's words, on a line of its own.
+type aside struct{ io *streams.Streams }
+
+func (a aside) Write(p []byte) (int, error) {
+	text := streams.Escape(strings.TrimSuffix(string(p), "\n"))
 	switch {
-	case err == nil:
-		e.IO.Note("%s has ended", o.vm)
-	case errors.Is(err, errDetached), errors.Is(context.Cause(ctx), context.Canceled):
-		e.IO.Note("left the console of %s", o.vm)
-		return nil
+	case a.io.Quiet:
+	case a.io.InTerm: // raw: a newline alone is half of one
+		fmt.Fprintf(a.io.Err, "\r\n%s\r\n", text)
+	default:
+		fmt.Fprintln(a.io.Err, text)
 	}
-	return err
+	return len(p), nil
+}
+
+// relay passes in on to any number of readers, one after the other: a Read of a
+// terminal cannot always be ended, and would take the first key from the next.
+func relay(in io.Reader) (keys net.Conn, stop func()) {
+	keys, to := net.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(to, in) // its failure is its end: a terminal that is gone
+		to.Close()
+	}()
+	return keys, func() {
+		keys.Close()
+		if d, ok := in.(interface{ SetReadDeadline(time.Time) error }); ok && d.SetReadDeadline(time.Unix(1, 0)) == nil {
+			<-ended
+			_ = d.SetReadDeadline(time.Time{})
+		}
+	}
 }
 
 // errDetached ends a session that the user left.

@@ -2,24 +2,32 @@ package handler
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"banger/internal/api"
-	"banger/internal/vm"
 )
 
-// console joins the client's framed streams to a VM's serial console. What is
-// wrong before that is an ordinary answer; the VM's end is exit code 0.
+// console joins the client's framed streams to a VM's serial console; on stderr
+// come words of ours. What is wrong before that is an ordinary answer; the end of
+// the VM is exit code 0, that of the daemon the error Lost: the client goes on
+// with the next one.
 func (h *Handler) console(w http.ResponseWriter, r *http.Request) {
 	var req api.VMRequest
 	err := api.Decode(r, &req)
 	if err == nil {
 		err = api.WantsUpgrade(r, api.StreamProtocol)
 	}
-	var c *vm.Console
+	var leave func()
 	if err == nil {
-		c, err = h.VMs.AttachConsole(r.Context(), req.VM)
+		leave, err = h.Ops.Attach(api.VMConsole, req.VM)
 	}
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	defer leave()
+	c, err := h.VMs.AttachConsole(r.Context(), req.VM)
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -32,7 +40,11 @@ func (h *Handler) console(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	err = api.ServeExec(ctx, conn, func(ctx context.Context, s api.ExecStreams) (api.ExecExit, error) {
-		return api.ExecExit{}, c.Join(ctx, s.Stdin, s.Stdout)
+		ctx, cancel := h.untilEnding(ctx)
+		defer cancel(nil)
+		return api.ExecExit{}, c.Join(ctx, s.Stdin, s.Stdout, func(name string) {
+			fmt.Fprintf(s.Stderr, "%s was started again\n", name)
+		})
 	})
 	if err != nil {
 		h.Log.Debug("the console's client is gone", "vm", req.VM, "err", err)

@@ -116,6 +116,7 @@ type Endpoint struct {
 	User   *UserNet       `json:"user,omitempty"`   // user: the VMM's own network stack
 	Socket string         `json:"socket,omitempty"` // user: unix stream socket of a process that is the network
 	Stack  string         `json:"stack,omitempty"`  // user: which one it is, for people
+	Note   string         `json:"note,omitempty"`   // user: why it is not the better one, for people
 	SSH    netip.AddrPort `json:"ssh"`              // where the guest program's SSH server is reached from the host
 
 	GatewayMAC string `json:"gateway_mac,omitempty"` // routed: the tap's Ethernet address, which the guest need not ask for
@@ -165,6 +166,7 @@ type VM struct {
 	Accelerator string    `json:"accelerator,omitempty"`   // of the running VMM: "kvm" or "tcg"
 	PID         int       `json:"pid,omitempty"`           // of the running VMM
 	Stack       string    `json:"network_stack,omitempty"` // mode user, while it runs: "passt" or "qemu"
+	StackNote   string    `json:"network_note,omitempty"`  // mode user, while it runs: why it is not passt, where that is installed
 	Problem     *Problem  `json:"problem,omitempty"`       // error: why; running: what is broken or could not be mended
 	LastExit    *Exit     `json:"last_exit,omitempty"`
 	CreatedAt   time.Time `json:"created_at"`

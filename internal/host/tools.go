@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,6 +29,9 @@ var tools = map[string]string{
 	"unshare":            "util-linux",
 }
 
+// ErrMissing is that a tool is nowhere to be found.
+var ErrMissing = errors.New("not installed")
+
 // sbin is searched after PATH: an ordinary user's PATH does not have it.
 var sbin = []string{"/usr/local/sbin", "/usr/sbin", "/sbin"}
 
@@ -49,6 +53,6 @@ func (h *Host) Look(tool string) (string, error) {
 		}
 	}
 	// The PATH is that of whoever started the daemon, which may be long ago.
-	return "", banger.Errorf(banger.HostUnready, "%s is not installed, or not where bangerd looks: %s", tool, strings.Join(dirs, ":")).
+	return "", banger.Errorf(banger.HostUnready, "%s is %w, or not where bangerd looks: %s", tool, ErrMissing, strings.Join(dirs, ":")).
 		WithRemedy("sudo apt install %s; if it is there and in your PATH: banger daemon restart", pkg)
 }

@@ -122,6 +122,9 @@ func (m *Manager) create(ctx context.Context, rec banger.Record, img banger.Imag
 		err = s.start(ctx, hook)
 	}
 	if err == nil {
+		if !noStart {
+			s.tellNote(rep)
+		}
 		return nil
 	}
 	e := m.keepLogs(s, banger.AsError(err))

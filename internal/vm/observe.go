@@ -57,7 +57,7 @@ func (m *Manager) view(r banger.Record) banger.VM {
 		v.PID, v.Accelerator = h.PID, h.Accelerator
 		v.Ready = l.ready && v.State == banger.StateRunning
 		if r.Run != nil {
-			v.StartedAt, v.Stack = r.Run.StartedAt, r.Run.Endpoint.Stack
+			v.StartedAt, v.Stack, v.StackNote = r.Run.StartedAt, r.Run.Endpoint.Stack, r.Run.Endpoint.Note
 		}
 		if l.problem != nil {
 			v.Problem = problem(l.problem)

@@ -20,7 +20,7 @@ func (m *Manager) Start(ctx context.Context, ref string, rep Reporter) (banger.V
 		}
 		defer m.enter(s.rec.ID, banger.StateStarting)()
 		m.forgetReboots(s.rec.ID)
-		return s.up(ctx, s.hook(rep))
+		return s.upFor(ctx, rep)
 	})
 }
 
@@ -92,6 +92,22 @@ func (m *Manager) mending(r banger.Record) error {
 		return nil
 	}
 	return banger.Errorf(banger.WrongState, "%s is already running", r.Spec.Name).WithRemedy("banger vm wait %s, or banger stop %[1]s", r.Spec.Name)
+}
+
+// upFor is up for somebody who is told what is not as it could be.
+func (s *subject) upFor(ctx context.Context, rep Reporter) error {
+	err := s.up(ctx, s.hook(rep))
+	if err == nil {
+		s.tellNote(rep)
+	}
+	return err
+}
+
+// tellNote tells whoever started the VM what its network is not.
+func (s *subject) tellNote(rep Reporter) {
+	if note := s.rec.Run.Endpoint.Note; note != "" {
+		rep.Message("network of %s: %s; banger doctor says more", s.rec.Spec.Name, note)
+	}
 }
 
 // up is start, with what went wrong kept in the record.

@@ -42,7 +42,7 @@ func (m *Manager) Restart(ctx context.Context, ref string, timeout *time.Duratio
 		}
 		m.enter(s.rec.ID, banger.StateStarting)
 		m.forgetReboots(s.rec.ID)
-		return s.up(ctx, s.hook(rep))
+		return s.upFor(ctx, rep)
 	})
 }
 

@@ -233,7 +233,7 @@ func (n nets) Probe(context.Context) error { return n.w.offline }
 func (nets) Mode() banger.NetworkMode      { return banger.NetworkUser }
 func (n nets) Attach(_ context.Context, c network.NIC, _ *banger.Endpoint) (banger.Endpoint, error) {
 	n.w.set("network " + string(c.VM))
-	return banger.Endpoint{User: &banger.UserNet{}, SSH: netip.MustParseAddrPort("127.0.0.1:1")}, nil
+	return banger.Endpoint{User: &banger.UserNet{}, Note: n.w.note, SSH: netip.MustParseAddrPort("127.0.0.1:1")}, nil
 }
 func (n nets) Detach(_ context.Context, c network.NIC) error {
 	n.w.unset("network " + string(c.VM))

@@ -68,6 +68,9 @@ func describe(r *streams.Rows, vm banger.VM) {
 	r.Add("Memory", banger.FormatSize(vm.Memory))
 	r.Add("Disk", banger.FormatSize(vm.Disk))
 	r.Add("Network", network(vm))
+	if vm.StackNote != "" {
+		r.Add("Note", vm.StackNote)
+	}
 	for _, p := range vm.Publish {
 		r.Add("Published", p.String())
 	}

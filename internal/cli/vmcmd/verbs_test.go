@@ -185,3 +185,13 @@ func TestSSH(t *testing.T) {
 		t.Errorf("got %v, %q", err, s.ssh)
 	}
 }
+
+// Who looks at a VM is told what its network is not, and why.
+func TestShowNote(t *testing.T) {
+	vm := web
+	vm.Stack, vm.StackNote = "qemu", "QEMU's own stack: start passt: it failed"
+	s := newSession(t, map[string]any{api.VMShow: vm})
+	if err := s.run(t.Context(), "vm", "show", "web"); err != nil || !strings.Contains(s.out.String(), "by qemu\nNote ") || !strings.Contains(s.out.String(), vm.StackNote) {
+		t.Errorf("%v\n%s", err, s.out)
+	}
+}

@@ -207,6 +207,12 @@ func TestWithoutPasst(t *testing.T) {
 			if ep.Stack != usernet.StackQEMU || ep.Socket != "" || !reflect.DeepEqual(ep.User.Publish, n.Publish) {
 				t.Errorf("endpoint %+v", ep)
 			}
+			if told := strings.Contains(ep.Note, "127.0.0.1") && strings.Contains(ep.Note, "start passt"); told != (script != "") {
+				t.Errorf("the note is %q", ep.Note)
+			}
+			if again := attach(t, b.daemon(usernet.StackQEMU), n, &ep); !reflect.DeepEqual(again, ep) {
+				t.Errorf("adopted as %+v", again)
+			}
 			if found := a.Assess(t.Context(), n); found.Stack != usernet.StackQEMU || !strings.Contains(found.Message, "127.0.0.1") || !strings.Contains(found.Remedy, "passt would shut") {
 				t.Errorf("%+v", found)
 			} else {

@@ -114,7 +114,9 @@ func (a *Attacher) Attach(ctx context.Context, n network.NIC, prev *banger.Endpo
 	case kept && prev.Stack == StackPasst:
 		return *prev, a.adopt(n, *prev)
 	case kept:
-		return builtin(n, port), nil
+		ep := builtin(n, port)
+		ep.Note = prev.Note
+		return ep, nil
 	}
 	if err := a.checkFree(n.Publish); err != nil {
 		return banger.Endpoint{}, err
@@ -131,8 +133,7 @@ func (a *Attacher) make(ctx context.Context, n network.NIC, port uint16) (banger
 		if a.c.Stack == StackPasst {
 			return banger.Endpoint{}, err
 		}
-		a.c.Log.Info("QEMU's own user networking is used", "vm", n.VM, "why", err)
-		return builtin(n, port), nil
+		return a.instead(n, port, err), nil
 	}
 	ep := a.byPasst(n, port)
 	proc, err := a.c.Passt.Start(ctx, a.net(n, port), a.place(n))
@@ -146,8 +147,18 @@ func (a *Attacher) make(ctx context.Context, n network.NIC, port uint16) (banger
 		return banger.Endpoint{}, err
 	}
 	a.note(err)
+	return a.instead(n, port, err), nil
+}
+
+// instead is the endpoint of a VM that would be on passt, but for err. Who has no
+// passt is told by doctor, not at each start.
+func (a *Attacher) instead(n network.NIC, port uint16, err error) banger.Endpoint {
 	a.c.Log.Info("QEMU's own user networking is used", "vm", n.VM, "why", err)
-	return builtin(n, port), nil
+	ep := builtin(n, port)
+	if !errors.Is(err, host.ErrMissing) {
+		ep.Note = fmt.Sprintf("QEMU's own stack, over which the guest reaches the host's loopback (127.0.0.1): %v", err)
+	}
+	return ep
 }
 
 // fits says why passt is nothing for a VM.
@@ -270,10 +281,11 @@ func (a *Attacher) byPasst(n network.NIC, port uint16) banger.Endpoint {
 	return banger.Endpoint{Socket: a.c.Place(n.VM).Socket, Stack: StackPasst, SSH: netip.AddrPortFrom(loopback, port)}
 }
 
-// same compares two endpoints. One that was recorded before stacks had names is
-// the VMM's own.
+// same compares two endpoints, but for what is said about them. One that was
+// recorded before stacks had names is the VMM's own.
 func same(a, b banger.Endpoint) bool {
 	name := func(e banger.Endpoint) banger.Endpoint {
+		e.Note = ""
 		if e.Stack == "" && e.User != nil {
 			e.Stack = StackQEMU
 		}

@@ -25,9 +25,9 @@ type Conn struct {
 	done   chan struct{}
 }
 
-func newConn(client *ssh.Client, cfg Config) *Conn {
+func newConn(client *ssh.Client, cfg Config, heard func() int64) *Conn {
 	c := &Conn{cfg: cfg, client: client, asking: make(chan struct{}, 1), done: make(chan struct{})}
-	c.alive = newKeepalive(c.probe, func() {
+	c.alive = newKeepalive(c.probe, heard, func() {
 		cfg.log().Warn("guest program does not answer, closing the connection")
 		client.Close()
 	})

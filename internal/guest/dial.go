@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -27,7 +28,7 @@ func dial(ctx context.Context, cfg Config, answered func()) (*Conn, error) {
 		return nil, fmt.Errorf("dial guest: %w", err)
 	}
 	tuneTCP(raw)
-	conn := &firstRead{Conn: raw, answered: answered}
+	conn := &counted{Conn: raw, answered: answered}
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	client, err := handshake(conn, cfg)
 	if !stop() && err == nil { // raw is closed, or about to be
@@ -41,7 +42,7 @@ func dial(ctx context.Context, cfg Config, answered func()) (*Conn, error) {
 		}
 		return nil, fmt.Errorf("connect to guest: %w", err)
 	}
-	return newConn(client, cfg), nil
+	return newConn(client, cfg, conn.heard.Load), nil
 }
 
 func handshake(conn net.Conn, cfg Config) (*ssh.Client, error) {
@@ -100,15 +101,17 @@ func tuneTCP(conn net.Conn) {
 	}
 }
 
-// A firstRead tells when the first bytes came.
-type firstRead struct {
+// A counted connection counts what comes, and tells when the first bytes did.
+type counted struct {
 	net.Conn
+	heard    atomic.Int64
 	once     sync.Once
 	answered func()
 }
 
-func (c *firstRead) Read(p []byte) (int, error) {
+func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	c.heard.Add(int64(n))
 	if n > 0 {
 		c.once.Do(c.answered)
 	}

@@ -9,8 +9,9 @@ const (
 	// keepaliveInterval is how long after a use began, or after the last
 	// answer, the guest is asked for a sign of life.
 	keepaliveInterval = 30 * time.Second
-	// keepaliveLimit is how long the answer may take. An emulated guest under
-	// load takes seconds, a paused one is lost.
+	// keepaliveLimit is how long nothing at all may come while the answer is
+	// awaited. An emulated guest under load takes seconds, a paused one is lost;
+	// on a slow link an answer comes behind all that was sent before it.
 	keepaliveLimit = 30 * time.Second
 )
 
@@ -18,8 +19,9 @@ const (
 // timer: an idle VM is not woken, nor is the daemon. A guest that died in
 // between is noticed by the kernel (its VMM's socket closes), or at the next use.
 type keepalive struct {
-	ask  func() error // returns when the guest has answered, or the connection is lost
-	dead func()
+	ask   func() error // returns when the guest has answered, or the connection is lost
+	heard func() int64 // how many bytes have come from it so far
+	dead  func()       // loses the connection
 
 	mu    sync.Mutex
 	uses  int
@@ -27,8 +29,8 @@ type keepalive struct {
 	busy  bool        // a probe is under way
 }
 
-func newKeepalive(ask func() error, dead func()) *keepalive {
-	return &keepalive{ask: ask, dead: dead}
+func newKeepalive(ask func() error, heard func() int64, dead func()) *keepalive {
+	return &keepalive{ask: ask, heard: heard, dead: dead}
 }
 
 // use begins a use; what it returns ends it, and must be called once.
@@ -60,14 +62,31 @@ func (k *keepalive) probe() {
 	k.timer, k.busy = nil, true
 	k.mu.Unlock()
 
-	limit := time.AfterFunc(keepaliveLimit, k.dead)
-	err := k.ask()
-	limit.Stop()
+	err := k.answered()
 
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.busy = false
 	if err == nil {
 		k.arm()
+	}
+}
+
+// answered asks, and waits for the answer as long as anything comes.
+func (k *keepalive) answered() error {
+	answer := make(chan error, 1)
+	go func() { answer <- k.ask() }()
+	quiet := time.NewTicker(keepaliveLimit)
+	defer quiet.Stop()
+	for heard := k.heard(); ; heard = k.heard() {
+		select {
+		case err := <-answer:
+			return err
+		case <-quiet.C:
+		}
+		if k.heard() == heard {
+			k.dead()
+			return <-answer
+		}
 	}
 }

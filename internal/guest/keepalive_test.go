@@ -1,6 +1,7 @@
 package guest_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -101,6 +102,31 @@ func TestKeepalive(t *testing.T) {
 		}
 		<-c.Done()
 		close(frozen)
+	})
+}
+
+// TestKeepaliveOnASlowLink: an answer that is stuck behind a command's output is no
+// sign of death as long as that comes.
+func TestKeepaliveOnASlowLink(t *testing.T) {
+	onFakeClock(t, func(t *testing.T, g *pretendGuest, c *guest.Conn) {
+		const lines = 100
+		g.run = func(s *session) {
+			for range lines {
+				time.Sleep(10 * time.Second)
+				if _, err := s.Write([]byte("a line\n")); err != nil {
+					return
+				}
+			}
+			s.exit(0)
+		}
+		stuck := make(chan struct{})
+		g.freeze(stuck)
+		var out bytes.Buffer
+		if _, err := c.Exec(t.Context(), argv("slow"), guest.Streams{Stdout: &out}); err != nil || bytes.Count(out.Bytes(), []byte("\n")) != lines {
+			t.Errorf("%d bytes, %v", out.Len(), err)
+		}
+		<-c.Done() // nothing comes any more
+		close(stuck)
 	})
 }
 

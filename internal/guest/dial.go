@@ -86,6 +86,11 @@ func broken(err error) bool {
 // unackedLimit is how long sent bytes may stay without TCP's acknowledgement.
 const unackedLimit = 60 * time.Second
 
+// unsentLimit is how many bytes wait in the kernel to be sent. It would take
+// megabytes, and on a slow link every signal, answer and other command's byte
+// would come behind them: SSH's packets are put in order before.
+const unsentLimit = 64 << 10
+
 // tuneTCP has the kernel notice a peer that is gone while there is something
 // to say to it, and nothing sent while there is not: an idle VM stays idle.
 func tuneTCP(conn net.Conn) {
@@ -97,6 +102,7 @@ func tuneTCP(conn net.Conn) {
 	if raw, err := tcp.SyscallConn(); err == nil {
 		raw.Control(func(fd uintptr) { // best effort: the SSH keepalive comes after it
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unackedLimit.Milliseconds()))
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentLimit)
 		})
 	}
 }

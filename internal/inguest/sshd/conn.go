@@ -7,9 +7,15 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"banger/internal/guestapi"
 )
+
+// unsentLimit is how many bytes wait in the kernel to be sent. It would take
+// megabytes, and on a slow link all other commands' output and every answer would
+// come behind those of one: SSH's packets are put in order before.
+const unsentLimit = 64 << 10
 
 // A conn is one client's connection.
 type conn struct {
@@ -28,6 +34,11 @@ func (s *Server) serveConn(raw net.Conn) {
 	if tcp, ok := raw.(*net.TCPConn); ok {
 		// Rarely: a kept-open connection must not keep an idle VM awake.
 		tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interval: 30 * time.Second, Count: 4})
+		if fd, err := tcp.SyscallConn(); err == nil {
+			fd.Control(func(fd uintptr) { // best effort
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentLimit)
+			})
+		}
 	}
 	raw.SetDeadline(time.Now().Add(handshakeLimit))
 	sc, chans, reqs, err := ssh.NewServerConn(raw, s.ssh)

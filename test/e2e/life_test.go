@@ -83,9 +83,10 @@ func TestGuestRebootAndPoweroff(t *testing.T) {
 	b.in("turns", "echo kept >/root/file; sync")
 	b.booted("turns")
 	b.ends("turns", "reboot")
-	after := b.until("turns", limit, func(v banger.VM) bool { return v.Ready && v.StartedAt.After(before.StartedAt) })
-	if after.PID == before.PID {
-		t.Errorf("the VMM's process %d is the same after a reboot", after.PID)
+	b.ok("vm", "wait", "turns", "--timeout", limit.String()) // not for the run that is going down
+	after := b.show("turns")
+	if after.PID == before.PID || !after.Ready || !after.StartedAt.After(before.StartedAt) {
+		t.Errorf("after a reboot it is %+v", after)
 	}
 	if after.LastExit == nil || after.LastExit.Cause != banger.ExitGuest || !after.LastExit.Reboot {
 		t.Errorf("a reboot is told as %+v", after.LastExit)
@@ -98,6 +99,9 @@ func TestGuestRebootAndPoweroff(t *testing.T) {
 	}
 	b.booted("turns")
 	b.ends("turns", "poweroff")
+	if r := b.run("vm", "wait", "turns", "--for", "booted", "--timeout", limit.String()); r.code != 4 {
+		t.Errorf("wait for a guest that powers off: %+v", r)
+	}
 	b.ok("vm", "wait", "turns", "--for", "stopped", "--timeout", limit.String())
 	v := b.show("turns")
 	if v.State != banger.StateStopped || v.LastExit == nil || v.LastExit.Cause != banger.ExitGuest || v.LastExit.Reboot {

@@ -47,6 +47,10 @@ func TestReplacedByAnotherBuild(t *testing.T) {
 	if b.daemonPID() != pid {
 		t.Error("the daemon was replaced while a command ran over it")
 	}
+	// Somebody at a console is no reason to wait, once the command has ended: he
+	// goes on with the next daemon.
+	s := b.sit("stays")
+	s.says(t, "under the older build")
 	if _, err := in.Write([]byte("you\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -57,10 +61,6 @@ func TestReplacedByAnotherBuild(t *testing.T) {
 	if code := cmd.ProcessState.ExitCode(); code != 5 {
 		t.Errorf("the command ended with %d, want 5", code)
 	}
-
-	// Somebody at a console is no reason to wait: he goes on with the next daemon.
-	s := b.sit("stays")
-	s.says(t, "under the older build")
 
 	// The daemon sees its client go in its own time.
 	for deadline := time.Now().Add(limit); b.daemonPID() == pid; {

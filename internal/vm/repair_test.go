@@ -3,6 +3,7 @@ package vm_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -154,9 +155,10 @@ func TestUndoThatFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := w.String()
-		broken := true
+		var broken atomic.Bool // a repair in the background asks, too
+		broken.Store(true)
 		m := w.manager(func(_ banger.VMID, at string, phase steps.Phase) error {
-			if broken && (at == "guest" && phase == steps.BeforeEnsure || at == step && phase == steps.BeforeRelease) {
+			if broken.Load() && (at == "guest" && phase == steps.BeforeEnsure || at == step && phase == steps.BeforeRelease) {
 				return errBoom
 			}
 			return nil
@@ -164,7 +166,7 @@ func TestUndoThatFails(t *testing.T) {
 		if _, err := m.Start(t.Context(), "web", quiet{}); !errors.Is(err, errBoom) {
 			t.Errorf("%s: start: %v", step, err)
 		}
-		broken = false
+		broken.Store(false)
 		if w.String() == before {
 			t.Errorf("%s: nothing is left: the test breaks nothing", step)
 		}

@@ -1,7 +1,6 @@
 package privileged
 
 import (
-	"encoding/binary"
 	"net/netip"
 
 	"banger"
@@ -78,13 +77,8 @@ func CheckSubnet(p netip.Prefix) error {
 // usable leaves out the network's own address, its broadcast, and the two that
 // SubnetOf gives to gateway and resolver.
 func usable(p netip.Prefix, a netip.Addr) bool {
-	if !a.Is4() || !p.Contains(a) {
-		return false
-	}
-	s, b := network.SubnetOf(p), a.As4()
-	last := ^uint32(0) >> p.Bits()
-	host := binary.BigEndian.Uint32(b[:]) & last
-	return host != 0 && host != last && a != s.Gateway && a != s.Resolver
+	s := network.SubnetOf(p)
+	return p.Contains(a) && p.Contains(a.Next()) && a != p.Addr() && a != s.Gateway && a != s.Resolver
 }
 
 // cut bounds what of a foreign string goes into an error and a log.

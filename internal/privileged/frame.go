@@ -70,7 +70,6 @@ func filesOf(oob []byte) (files []*os.File, err error) {
 		fds, perr := unix.ParseUnixRights(&m)
 		if perr != nil {
 			err = invalid("a control message that holds no descriptors")
-			continue
 		}
 		for _, fd := range fds {
 			files = append(files, os.NewFile(uintptr(fd), "received"))

@@ -9,8 +9,6 @@ package privileged
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 
 	"banger"
 	"banger/internal/network"
@@ -56,7 +54,8 @@ const files = 0
 // nothing after them.
 func ParseRequest(b []byte, n int) (r Request, err error) {
 	// The number first: a request of another protocol is told so, whatever
-	// fields it has.
+	// fields it has. This looks at all of b, of which the decoder below would
+	// read the first value.
 	var p struct {
 		Protocol int `json:"protocol"`
 	}
@@ -69,30 +68,13 @@ func ParseRequest(b []byte, n int) (r Request, err error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	if err = d.Decode(&r); err == nil {
-		if _, err = d.Token(); errors.Is(err, io.EOF) {
-			err = nil
-		} else {
-			err = errors.New("something follows it")
-		}
-	}
-	if err != nil {
+	if err = d.Decode(&r); err != nil {
 		return Request{}, invalid("not a request of protocol %d: %v", Protocol, err)
 	}
 	if n != files {
 		return Request{}, invalid("%d descriptors came with %s, which has %d", n, cut(string(r.Op)), files)
 	}
 	return r, r.Check()
-}
-
-// ParseResponse decodes one response. Fields that it does not know are a later
-// banger-root's and mean nothing to it.
-func ParseResponse(b []byte) (Response, error) {
-	var r Response
-	if err := json.Unmarshal(b, &r); err != nil {
-		return r, banger.Errorf(banger.Internal, "banger-root's answer: %w", err)
-	}
-	return r, nil
 }
 
 func invalid(format string, a ...any) *banger.Error {

@@ -138,11 +138,6 @@ func FuzzParseRequest(f *testing.F) {
 	})
 }
 
-func FuzzParseResponse(f *testing.F) {
-	f.Add([]byte(`{"protocol":1,"error":{"code":"invalid","message":"no","remedy":"x"}}`))
-	f.Fuzz(func(t *testing.T, b []byte) { _, _ = privileged.ParseResponse(b) })
-}
-
 // pair is two ends of a connection.
 func pair(t *testing.T) (a, b *net.UnixConn) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)

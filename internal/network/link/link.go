@@ -21,7 +21,7 @@ import (
 	"banger/internal/network/addr"
 )
 
-// A Router is one user's network.Router. It works in the network namespace of
+// A Router is one user's side of a network.Router. It works in the network namespace of
 // the thread that calls it.
 type Router struct {
 	uid     uint32
@@ -49,15 +49,10 @@ func (r *Router) Probe(context.Context) error {
 	return nil
 }
 
-// Set makes the network equal to c, which is valid (privileged.CheckConfig).
-// Nothing is touched if c adds something that the host leaves no room for.
-func (r *Router) Set(_ context.Context, c network.Config) error {
-	_, err := r.Apply(c)
-	return err
-}
-
-// Apply is Set, and says what it changed; nothing if all was as it should be.
-// After an error some of that was done; the next Apply does the rest.
+// Apply makes the network equal to c, which is valid (privileged.CheckConfig), and
+// says what it changed; nothing if all was as it should be, or if c adds something
+// that the host leaves no room for. After another error some of that was done; the
+// next Apply does the rest.
 //
 // The order keeps every tap behind the rules: taps that go, go first; the rules
 // know a tap before it is there.

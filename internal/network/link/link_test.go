@@ -206,7 +206,7 @@ func TestOthersAreLeftAlone(t *testing.T) {
 	for n := range others.Taps {
 		others.Taps[n].Addr = netip.AddrFrom4([4]byte{10, 88, 0, byte(10 + n)})
 	}
-	if err := link.New(1).Set(t.Context(), others); err != nil { // another user
+	if _, err := link.New(1).Apply(others); err != nil { // another user
 		t.Fatal(err)
 	}
 	second := others
@@ -321,10 +321,10 @@ func TestRefused(t *testing.T) {
 				t.Errorf("refused, and changed %v:\n%s\n%s", changes, before, world(t))
 			}
 			must(0, netlink.LinkSetDown(byName(t, tapName(1))))
-			if err := r.Set(t.Context(), config(tap(1))); err != nil {
+			if _, err := r.Apply(config(tap(1))); err != nil {
 				t.Errorf("mend what is there: %v", err)
 			}
-			if err := r.Set(t.Context(), config()); err != nil {
+			if _, err := r.Apply(config()); err != nil {
 				t.Errorf("remove: %v", err)
 			}
 			if w := world(t); strings.Contains(w, "banger") {

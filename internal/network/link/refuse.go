@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -22,11 +23,8 @@ const worldly = 8
 // host. What is there already may stay, and what goes may always go: a VPN that
 // comes later must not keep VMs from being stopped.
 func (s *setter) refuse(c network.Config, resolvs []string) {
-	adds := false
-	for _, t := range c.Taps {
-		adds = adds || s.mine[s.tapAlias(t)] == nil
-	}
-	if !adds || s.err != nil {
+	added := func(t network.Tap) bool { return s.mine[s.tapAlias(t)] == nil }
+	if s.err != nil || !slices.ContainsFunc(c.Taps, added) {
 		return
 	}
 	for _, path := range resolvs {

@@ -4,6 +4,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -82,7 +83,7 @@ func (c *Client) read() {
 		privileged.CloseAll(files)
 		var r privileged.Response
 		if err == nil {
-			r, err = privileged.ParseResponse(b)
+			r, err = ParseResponse(b)
 		}
 		if err == nil && len(c.turn) == 0 {
 			err = errors.New("an answer that nobody has asked for")
@@ -97,6 +98,16 @@ func (c *Client) read() {
 			return
 		}
 	}
+}
+
+// ParseResponse decodes one response. Fields that it does not know are a later
+// banger-root's and mean nothing to it.
+func ParseResponse(b []byte) (privileged.Response, error) {
+	var r privileged.Response
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, banger.Errorf(banger.Internal, "banger-root's answer: %w", err)
+	}
+	return r, nil
 }
 
 func (c *Client) end(err error) {

@@ -165,3 +165,8 @@ func TestAbsent(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseResponse(f *testing.F) {
+	f.Add([]byte(`{"protocol":1,"error":{"code":"invalid","message":"no","remedy":"x"}}`))
+	f.Fuzz(func(t *testing.T, b []byte) { _, _ = client.ParseResponse(b) })
+}

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"banger/internal/fault"
@@ -53,12 +55,7 @@ func (s *server) set(c *conn, r privileged.Request) ([]string, error) {
 func (s *server) holds(c *conn) bool {
 	s.doing.Lock()
 	defer s.doing.Unlock()
-	for _, h := range s.held {
-		if h.by == c {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(slices.Collect(maps.Values(s.held)), func(h holding) bool { return h.by == c })
 }
 
 // mend sets what is held again whenever something of it may be lost, until ctx

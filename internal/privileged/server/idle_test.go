@@ -12,6 +12,7 @@ import (
 
 	"banger"
 	"banger/internal/privileged"
+	"banger/internal/privileged/client"
 	"banger/internal/privileged/server"
 )
 
@@ -45,7 +46,7 @@ func TestIdle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r, err := privileged.ParseResponse(b); err != nil || r.Error == nil || r.Error.Code != banger.Invalid {
+			if r, err := client.ParseResponse(b); err != nil || r.Error == nil || r.Error.Code != banger.Invalid {
 				t.Fatalf("%s %v", b, err)
 			}
 		}

@@ -112,7 +112,7 @@ func beVillain(args []string) {
 			b := make([]byte, 10000)
 			var got int
 			if got, err = u.Read(b); err == nil {
-				r, perr := privileged.ParseResponse(b[:got])
+				r, perr := client.ParseResponse(b[:got])
 				if err = perr; err == nil && r.Error != nil {
 					err = r.Error
 				}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"sync"
@@ -165,11 +166,7 @@ func (s *server) enter(ctx context.Context, c *conn) bool {
 
 func (s *server) leave(c *conn) {
 	s.doing.Lock()
-	for tag, h := range s.held {
-		if h.by == c {
-			delete(s.held, tag)
-		}
-	}
+	maps.DeleteFunc(s.held, func(_ string, h holding) bool { return h.by == c })
 	s.doing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()

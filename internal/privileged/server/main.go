@@ -83,6 +83,9 @@ func serve(uid uint32, l listener) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	s := &server{uid: uid, router: link.New(uid, resolvs...), kvm: kvmDevice, policy: policyFile, log: newLog(logPath), idle: idleTime}
+	if err := ownScope(ctx, systemBus, uid); err != nil {
+		s.log.Info("no scope of its own", "err", err)
+	}
 	err := s.serve(ctx, l)
 	return errors.Join(err, os.Remove(privileged.SocketPath(uid)))
 }

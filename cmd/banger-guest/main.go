@@ -55,6 +55,7 @@ func serve() error {
 	if err != nil {
 		return err
 	}
+	go boot.KeepSupervisor()
 	s, err := sshd.New(sshd.Config{
 		HostKey: state.Identity.HostKey, AuthorizedKeys: state.Identity.AuthorizedKeys,
 		Machine: boot.NewMachine(state), Starter: boot.Protected(), Log: log,

@@ -78,12 +78,11 @@ func handOver(id guestapi.Identity) error {
 	if err != nil && !errors.Is(err, ErrNoInit) {
 		return err
 	}
-	server, err := startServer(id, init)
-	if err != nil {
+	if err := startServer(id, init); err != nil {
 		return fmt.Errorf("start SSH server: %w", err)
 	}
 	if init == "" {
-		return smallInit(id.Launch, server)
+		return smallInit(id.Launch)
 	}
 	// Nothing of ours is inherited: Go's descriptors close on exec.
 	return unix.Exec(init, []string{init}, []string{"HOME=/", "TERM=linux", "PATH=" + searchPath})

@@ -1,5 +1,11 @@
 package boot
 
+import (
+	"time"
+
+	"banger/internal/guestapi"
+)
+
 // What tests reach without a machine, or in namespaces of their own.
 var (
 	ErrNotExt4    = errNotExt4
@@ -16,8 +22,18 @@ var (
 	ResolvedFile  = resolvedFile
 	RunTarget     = runTarget
 	SmallInit     = smallInit
+	SetUpNetwork  = setUpNetwork
 	WaitDevice    = waitDevice
+	Fought        = errFought
 )
+
+// Keep keeps the network, as the supervisor does with more patience.
+func Keep(id guestapi.Identity, first, most, calm time.Duration) error {
+	return keeper{id, first, most, calm}.keep()
+}
+
+// Whole reports whether there is nothing to put back.
+func Whole(id guestapi.Identity) bool { return keeper{id: id}.whole() }
 
 // FileSystemSize is how large the file system is whose disk begins so, in bytes.
 func FileSystemSize(disk []byte) (uint64, error) {

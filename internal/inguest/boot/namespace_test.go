@@ -28,9 +28,10 @@ var roles = map[string]func(){
 		var st unix.Statfs_t
 		fmt.Println(err, unix.Statfs("/tmp", &st), st.Type == unix.TMPFS_MAGIC)
 	},
-	"small init": func() { fmt.Fprintln(os.Stderr, boot.SmallInit("0011223344556677", nil)) },
-	"poweroff":   func() { boot.EndMachine("0011223344556677", boot.PowerOff) },
-	"reboot":     func() { boot.EndMachine("0011223344556677", boot.Reboot) },
+	"small init":   func() { fmt.Fprintln(os.Stderr, boot.SmallInit("0011223344556677")) },
+	"keep network": keepNetwork,
+	"poweroff":     func() { boot.EndMachine("0011223344556677", boot.PowerOff) },
+	"reboot":       func() { boot.EndMachine("0011223344556677", boot.Reboot) },
 }
 
 func TestMain(m *testing.M) {
@@ -92,7 +93,7 @@ func start(t *testing.T, role, root string, out *bytes.Buffer) *exec.Cmd {
 		return []syscall.SysProcIDMap{{ContainerID: 0, HostID: n, Size: 1}}
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS,
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWNET,
 		UidMappings: id(os.Getuid()), GidMappings: id(os.Getgid()),
 	}
 	if err := cmd.Start(); err != nil {

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -14,7 +15,8 @@ import (
 
 const linkName = "eth0" // the kernel is told net.ifnames=0
 
-// setUpNetwork gives eth0 its address and the default route.
+// setUpNetwork gives eth0 its address and, if there is none, the default route.
+// What is there already stays.
 func setUpNetwork(id guestapi.Identity) error {
 	if lo, err := netlink.LinkByName("lo"); err == nil {
 		complain("set up lo", netlink.LinkSetUp(lo))
@@ -43,9 +45,12 @@ func setUpNetwork(id guestapi.Identity) error {
 	if err := addNeighbour(link, id); err != nil {
 		return err
 	}
+	if hasDefaultRoute() {
+		return nil
+	}
 	// on-link: the gateway is outside a /32
 	route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: id.Gateway.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}
-	if err := netlink.RouteReplace(route); err != nil {
+	if err := netlink.RouteAdd(route); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("set default route: %w", err)
 	}
 	return nil

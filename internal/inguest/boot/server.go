@@ -2,7 +2,9 @@ package boot
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -57,54 +59,40 @@ func LoadState() (State, error) {
 }
 
 // startServer starts the server and then, since the way to the first login is
-// what everybody waits for, its supervisor. It returns the PIDs of both.
-func startServer(id guestapi.Identity, init string) ([]int, error) {
+// what everybody waits for, its supervisor.
+func startServer(id guestapi.Identity, init string) error {
 	s := State{Identity: id}
 	if init != "" {
 		s.Init, _ = resolve("/", init)
 	}
 	text, err := json.Marshal(s)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.WriteFile(stateFile, text, 0o600); err != nil {
-		return nil, err
+		return err
+	}
+	lock, err := takeSupervisorLock() // before the server, which waits for it
+	if err != nil {
+		return err
 	}
 	group, watch, err := ownCgroups()
-	if err != nil {
-		complain("make cgroups", err)
-	} else {
-		defer group.Close()
-		defer watch.Close()
-	}
+	complain("make cgroups", err)
+	defer closeAll(lock, group, watch)
 	server, err := startSelf(ServeArg, serverNice, group, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	pids := []int{server}
-	if fd, err := unix.PidfdOpen(server, 0); err != nil {
-		complain("watch SSH server", err)
-	} else {
-		defer unix.Close(fd)
-		extra := []uintptr{uintptr(fd)}
-		if group != nil {
-			extra = append(extra, group.Fd())
-		}
-		supervisor, err := startSelf(SuperviseArg, supervisorNice, watch, extra)
-		if err != nil {
-			complain("start supervisor", err)
-		} else {
-			pids = append(pids, supervisor)
-		}
-	}
-	return pids, nil
+	_, err = startSupervisor(server, lock, group, watch)
+	complain("start supervisor", err)
+	return nil
 }
 
 // ownCgroups makes /banger, for the server and what it runs, and a group beside
 // it for the supervisor, which must outlive whoever kills all of the first
 // (cgroup.kill, an out-of-memory daemon). They are made on a cgroup2 that is
 // mounted aside for just that: systemd, which then mounts its own, leaves them
-// alone. nil, nil, err where the kernel has none.
+// alone. Those that are there stay. nil, nil, err where the kernel has none.
 func ownCgroups() (group, watch *os.File, err error) {
 	if err := mount(fileSystem{"cgroup2", cgroupDir, "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""}); err != nil {
 		return nil, nil, err
@@ -123,7 +111,7 @@ func ownCgroups() (group, watch *os.File, err error) {
 
 func makeCgroup(name string) (*os.File, error) {
 	dir := filepath.Join(cgroupDir, name)
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	return os.Open(dir)
@@ -147,10 +135,13 @@ const (
 	supervisorNice = 19
 )
 
+// ownName is argv[0] of the server and its supervisor. It begins with "@": that
+// spares them when systemd, shutting down, kills all that is left.
+const ownName = "@banger-guest"
+
 // startSelf starts this program in another role, in a session of its own. The
 // priority is the session's (sched(7), autogroup): what the server runs has
-// sessions of its own again, and the usual priority. argv[0] begins with "@":
-// that spares it when systemd, shutting down, kills all that is left.
+// sessions of its own again, and the usual priority.
 func startSelf(role string, nice int, group *os.File, extra []uintptr) (int, error) {
 	attr := &syscall.ProcAttr{
 		Dir:   "/",
@@ -161,7 +152,7 @@ func startSelf(role string, nice int, group *os.File, extra []uintptr) (int, err
 	if group != nil {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(group.Fd())
 	}
-	pid, err := syscall.ForkExec(selfExe, []string{"@banger-guest", role}, attr)
+	pid, err := syscall.ForkExec(selfExe, []string{ownName, role}, attr)
 	if err != nil {
 		return 0, err
 	}

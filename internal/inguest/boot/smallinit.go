@@ -1,11 +1,11 @@
 package boot
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -26,9 +26,8 @@ var endings = map[os.Signal]string{
 }
 
 // smallInit is the first process of an image without an init of its own: it
-// reaps what others leave and ends the machine when it is told to. spared are
-// the PIDs of the server and its supervisor, which end with the machine.
-func smallInit(launch string, spared []int) error {
+// reaps what others leave and ends the machine when it is told to.
+func smallInit(launch string) error {
 	unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF) // Ctrl-Alt-Del becomes a SIGINT
 	c := make(chan os.Signal, 16)
 	signal.Notify(c, unix.SIGCHLD)
@@ -39,7 +38,7 @@ func smallInit(launch string, spared []int) error {
 	for s := range c {
 		reap()
 		if what, ok := endings[s]; ok {
-			endAll(spared)
+			endAll()
 			unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 			endMachine(launch, what)
 		}
@@ -56,14 +55,16 @@ func reap() {
 	}
 }
 
-// endAll asks every process to end, waits for a while, and kills the rest.
-func endAll(spared []int) {
+// endAll asks every process to end, waits for a while, and kills the rest. The
+// server and its supervisor end with the machine.
+func endAll() {
 	others := func() (pids []int) {
 		dirs, _ := filepath.Glob("/proc/[0-9]*")
 		for _, d := range dirs {
 			pid, _ := strconv.Atoi(filepath.Base(d))
 			exe, err := os.Readlink(filepath.Join(d, "exe")) // kernel threads have none
-			if pid != 1 && err == nil && exe != "" && !slices.Contains(spared, pid) {
+			argv, _ := os.ReadFile(filepath.Join(d, "cmdline"))
+			if pid != 1 && err == nil && exe != "" && !bytes.HasPrefix(argv, []byte(ownName+"\x00")) {
 				pids = append(pids, pid)
 			}
 		}

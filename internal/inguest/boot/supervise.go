@@ -14,14 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Supervise keeps a server running. The first one is not its child: the first
-// process started it, and a pidfd of it comes as descriptor 3, its cgroup as 4.
+// Supervise keeps a server running, and the network. The first server is not its
+// child: a pidfd of it comes as descriptor 3, the lock that says that there is a
+// supervisor as 4, the server's cgroup as 5.
 func Supervise() {
 	debug.SetGCPercent(10)
 	complain("protect supervisor", setOOM(protected))
 	Outlive()
 	complain("install "+shutdownFile, installShutdown())
-	group := handedCgroup(4)
+	unix.CloseOnExec(4) // held to the end, and by nobody else
+	group := handedCgroup(5)
+	go keepNetwork()
 	awaitPidfd(3)
 	unix.Close(3)
 	for begin := time.Now(); ; begin = time.Now() {
@@ -41,6 +44,15 @@ func Supervise() {
 			time.Sleep(time.Second - lived)
 		}
 	}
+}
+
+// keepNetwork returns once it cannot go on.
+func keepNetwork() {
+	s, err := LoadState()
+	if err == nil {
+		err = keeper{s.Identity, time.Second, 64 * time.Second, 5 * time.Minute}.keep()
+	}
+	report(fmt.Sprintf("keep network: %v", err))
 }
 
 func awaitPidfd(fd int) {

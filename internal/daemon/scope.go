@@ -60,7 +60,7 @@ func (d *daemon) checkLogout(context.Context) doctor.Result {
 		return doctor.Result{Status: doctor.Note, Message: err.Error() + "; VMs stay in the cgroup of whatever started the daemon, and may end with it",
 			Remedy: "nothing to do where nobody logs out, as in a container"}
 	case m.Lingers():
-		return doctor.Result{Status: doctor.OK, Message: "the daemon and each VM have a systemd scope of their own, and stay after a logout"}
+		return doctor.Result{Status: doctor.OK, Message: "the daemon, each VM and banger-root have a systemd scope of their own, and stay after a logout"}
 	case m.Beneath():
 		return doctor.Result{Status: doctor.Warning, Message: "lingering is off: the daemon and all VMs end when you log out for the last time", Remedy: remedy}
 	}

@@ -12,6 +12,7 @@ import (
 var (
 	AllowKVM  = allowKVM
 	RevokeKVM = revokeKVM
+	OwnScope  = ownScope
 	ParseACL  = func(b []byte) ([]byte, error) {
 		a, err := parseACL(b)
 		return a.with(1000, rw).with(1000, 0).bytes(), err

@@ -46,7 +46,7 @@ func Main(stdout, stderr io.Writer) int {
 }
 
 func run(stdout io.Writer) error {
-	unix.Umask(0o077)
+	unix.Umask(0o177)
 	uid, err := whose()
 	if err != nil {
 		return err
@@ -83,11 +83,11 @@ func serve(uid uint32, l listener) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	s := &server{uid: uid, router: link.New(uid, resolvs...), kvm: kvmDevice, policy: policyFile, log: newLog(logPath), idle: idleTime}
+	_ = os.WriteFile("/proc/self/comm", []byte("banger-root"), 0) // what top shows: it would be "exe"
 	if err := ownScope(ctx, systemBus, uid); err != nil {
 		s.log.Info("no scope of its own", "err", err)
 	}
-	err := s.serve(ctx, l)
-	return errors.Join(err, os.Remove(privileged.SocketPath(uid)))
+	return errors.Join(s.serve(ctx, l), os.Remove(privileged.SocketPath(uid)))
 }
 
 // whose says which user this process is for: the one who ran sudo, or root if

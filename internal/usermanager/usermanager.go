@@ -5,6 +5,7 @@
 package usermanager
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -189,7 +190,13 @@ func (m *Manager) Scope(ctx context.Context, pid int, name, description string) 
 		if err := o.CallWithContext(ctx, manager+".Manager.StartTransientUnit", 0, unit, "fail", properties, []auxiliary{}).Err; err != nil {
 			return err
 		}
-		return m.arrived(ctx, pid, unit)
+		err := m.arrived(ctx, pid, unit)
+		if errors.Is(err, errGone) {
+			// A scope that nobody ever was in is kept for good: its end is that of
+			// the last process in it.
+			err = errors.Join(err, o.CallWithContext(ctx, manager+".Manager.StopUnit", 0, unit, "replace").Err)
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("scope %s: %w", unit, err)
@@ -197,12 +204,28 @@ func (m *Manager) Scope(ctx context.Context, pid int, name, description string) 
 	return nil
 }
 
-// arrived waits until a process is in a unit. The kernel says so where it is
-// true; the manager's signals would have to be subscribed to.
+// errGone means that a process has ended.
+var errGone = errors.New("the process has ended")
+
+// gone reports whether a process has ended, be it that nobody has waited for it.
+func (m *Manager) gone(pid int) bool {
+	b, err := os.ReadFile(filepath.Join(m.proc, strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+	}
+	_, state, _ := strings.Cut(string(b[bytes.LastIndexByte(b, ')')+1:]), " ") // its name may hold anything
+	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
+}
+
+// arrived waits until a process is in a unit, or errGone. The kernel says so where
+// it is true; the manager's signals would have to be subscribed to.
 func (m *Manager) arrived(ctx context.Context, pid int, unit string) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for m.Unit(pid) != unit {
+		if m.gone(pid) {
+			return errGone
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

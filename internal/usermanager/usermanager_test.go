@@ -140,7 +140,13 @@ func TestScope(t *testing.T) {
 		_ = os.MkdirAll(dir, 0o700)
 		_ = os.WriteFile(filepath.Join(dir, "cgroup"), []byte("1:name=x:/\n0::/user.slice/"+unit+"\n"), 0o600)
 	}
+	state := func(stat string) {
+		if err := os.WriteFile(filepath.Join(f.dir, "77", "stat"), []byte(stat), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	place("session-1.scope")
+	state("77 (q) Z emu) S 1 77 77 0")
 	f.be("", place)
 	if err := m.Scope(t.Context(), 77, "banger-x", "a VM"); err != nil {
 		t.Fatal(err)
@@ -156,6 +162,16 @@ func TestScope(t *testing.T) {
 	cancel()
 	if err := m.Scope(ctx, 77, "banger-y", ""); err == nil {
 		t.Error("a process that never arrives arrived")
+	}
+	if got := f.heard(); slices.Contains(got, "StopUnit [banger-y.scope replace]") {
+		t.Errorf("a scope that may still come to hold a process is stopped: %q", got)
+	}
+	state("77 (q) S emu) Z 1 77 77 0")
+	if err := m.Scope(t.Context(), 77, "banger-z", ""); err == nil {
+		t.Error("a process that has ended arrived")
+	}
+	if got := f.heard(); !slices.Contains(got, "StopUnit [banger-z.scope replace]") {
+		t.Errorf("a scope that nobody came to is left: %q", got)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +35,10 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == loginProgram {
+		fmt.Fprintln(os.Stderr, beLogin(os.Args[1], os.Args[2]))
+		os.Exit(1)
+	}
 	code := m.Run()
 	if shared.s != nil {
 		if err := shared.s.Close(); err != nil {

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,21 +22,7 @@ func TestUnderSystemd(t *testing.T) {
 	b := fresh(t)
 	b.boot("sys", "--memory", "512MiB", "--cpu", "2")
 	b.booted("sys")
-	tar := exec.Command("tar", "c", "--mtime=2020-01-01", "-C", b.Bin, "banger", "bangerd", "banger-guest")
-	put := b.Command(t.Context(), "exec", "sys", "--", "tar", "x", "-m", "-C", "/usr/local/bin")
-	var err error
-	if put.Stdin, err = tar.StdoutPipe(); err != nil {
-		t.Fatal(err)
-	}
-	if err := tar.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := put.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if err := tar.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	b.put("sys", "/usr/local/bin", filepath.Join(b.Bin, "banger"), filepath.Join(b.Bin, "bangerd"), filepath.Join(b.Bin, "banger-guest"))
 	b.in("sys", "chmod 755 /usr/local/bin/*"+prepareUser)
 	as := func(script string) string {
 		t.Helper()

@@ -58,7 +58,10 @@ func pretend(argv []string) error {
 	if err != nil {
 		return err
 	}
-	_, forward, _ := strings.Cut(after(argv, "-netdev"), "hostfwd=tcp:")
+	_, forward, user := strings.Cut(after(argv, "-netdev"), "hostfwd=tcp:")
+	if !user {
+		return errors.New("no tap here")
+	}
 	at, _, _ := strings.Cut(forward, "-")
 	ssh, err := net.Listen("tcp", at)
 	if err != nil {

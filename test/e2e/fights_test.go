@@ -15,7 +15,8 @@ import (
 const dhcp = "auto lo\niface lo inet loopback\nauto eth0\niface eth0 inet dhcp\n"
 
 // An image with another init than systemd's, which reads /etc/inittab and brings
-// the network up as it thinks right, as Alpine's does.
+// the network up as it thinks right, as Alpine's does: by ifup, and by a DHCP
+// client of its own, which takes the address away.
 func TestImageWithInittab(t *testing.T) {
 	b := fresh(t)
 	busybox, err := exec.LookPath("busybox")
@@ -35,12 +36,12 @@ func TestImageWithInittab(t *testing.T) {
 		for name, text := range map[string]string{
 			"passwd":             "root::0:0::/root:/bin/sh\n",
 			"inittab":            "::sysinit:/etc/rc\n::respawn:/bin/sleep 3600\n::shutdown:/bin/true\n",
-			"rc":                 "#!/bin/sh\nexport PATH=/bin:/sbin\nifup -a >/tmp/ifup.log 2>&1\ntouch /tmp/rc-is-done\n",
+			"rc":                 "#!/bin/sh\nexport PATH=/bin:/sbin\nifup -a >/tmp/ifup.log 2>&1\nudhcpc -i eth0 -n -q -t 2 -T 1 >/tmp/udhcpc.log 2>&1\ntouch /tmp/rc-is-done\n",
 			"network/interfaces": dhcp,
 		} {
 			must(t, os.WriteFile(filepath.Join(root, "etc", name), []byte(text), 0o755))
 		}
-		script := "#!/bin/sh\n[ \"$1\" = deconfig ] && ifconfig $interface 0.0.0.0\n"
+		script := "#!/bin/sh\n[ \"$1\" = deconfig ] && ifconfig $interface 0.0.0.0 && ip -4 addr show dev $interface >/tmp/deconfigured\n"
 		must(t, os.WriteFile(filepath.Join(root, "etc/udhcpc/default.script"), []byte(script), 0o755))
 		command(t, "mke2fs", "-q", "-t", "ext4", "-E", "root_owner=0:0", "-d", root, file, "32M")
 	})
@@ -48,6 +49,9 @@ func TestImageWithInittab(t *testing.T) {
 	v := b.boot("tab", "--image", "inittab", "--disk", "64MiB")
 	if got := b.in("tab", "until [ -e /tmp/rc-is-done ]; do sleep 1; done; cat /proc/1/comm"); got != "init" {
 		t.Errorf("the first process is %q", got)
+	}
+	if got := b.in("tab", "cat /tmp/deconfigured"); strings.Contains(got, v.Addr.String()) {
+		t.Errorf("udhcpc left the address alone, and this test shows nothing: %s", got)
 	}
 	b.staysReachable("tab", v)
 	b.ok("vm", "stop", "tab")
@@ -68,9 +72,10 @@ func (b box) staysReachable(vm string, v banger.VM) {
 	}
 }
 
-// Debian with NetworkManager and ifupdown, which both mean to run DHCP on eth0.
-// It is built from Debian's packages, which takes a minute or more.
-func TestImageWithNetworkManager(t *testing.T) {
+// debianWith returns an installation with a bundle whose one image is Debian with
+// these packages, and ifupdown told to run DHCP. To build it takes a minute or more.
+func debianWith(t *testing.T, name, packages string) box {
+	t.Helper()
 	need(t)
 	if os.Getenv("BANGER_TEST_LONG") == "" {
 		t.Skip("builds an image out of Debian's packages: BANGER_TEST_LONG=1")
@@ -79,7 +84,7 @@ func TestImageWithNetworkManager(t *testing.T) {
 		t.Skip("SKIPPED: building an image here needs root")
 	}
 	b := fresh(t)
-	dir := bundleWith(t, b.Dir, "manager", func(file string) {
+	dir := bundleWith(t, b.Dir, name, func(file string) {
 		work := t.TempDir()
 		must(t, os.Chmod(work, 0o755)) // apt's own user passes through
 		root := filepath.Join(work, "root")
@@ -89,7 +94,7 @@ func TestImageWithNetworkManager(t *testing.T) {
 		must(t, err)
 		args := []string{
 			"--quiet", "--mode=root", "--format=directory", "--variant=minbase", "--dpkgopt=force-unsafe-io",
-			"--include=systemd-sysv,dbus,udev,network-manager,ifupdown,isc-dhcp-client,iproute2,procps", "bookworm", root,
+			"--include=" + packages, "bookworm", root,
 		}
 		for _, s := range append(sources, more...) {
 			if fi, err := os.Stat(s); err == nil && fi.Mode().IsRegular() {
@@ -101,6 +106,12 @@ func TestImageWithNetworkManager(t *testing.T) {
 		command(t, "mke2fs", "-q", "-t", "ext4", "-d", root, file, "1G")
 	})
 	b.Set("BANGER_RUNTIME_DIR", dir)
+	return b
+}
+
+// Debian with NetworkManager and ifupdown, which both mean to run DHCP on eth0.
+func TestImageWithNetworkManager(t *testing.T) {
+	b := debianWith(t, "manager", "systemd-sysv,dbus,udev,network-manager,ifupdown,isc-dhcp-client,iproute2,procps")
 	v := b.boot("managed", "--image", "manager")
 	b.booted("managed")
 	for _, unit := range []string{"NetworkManager", "networking"} {
@@ -117,5 +128,36 @@ func TestImageWithNetworkManager(t *testing.T) {
 		"rm /run/NetworkManager/conf.d/00-banger.conf; systemctl reload NetworkManager; sleep 5; nmcli -t -f DEVICE,STATE device")
 	if r.code == 0 && strings.Contains(r.out, "eth0:unmanaged") {
 		t.Errorf("without what banger tells it, NetworkManager leaves eth0 alone as well, and this test shows nothing: %s", r.out)
+	}
+}
+
+// Debian without systemd: sysvinit is the first process, and OpenRC runs the
+// services, ifupdown's among them. A DHCP client is started by hand as well.
+func TestImageWithOpenRC(t *testing.T) {
+	b := debianWith(t, "openrc", "sysvinit-core,openrc,ifupdown,isc-dhcp-client,iproute2,procps")
+	v := b.boot("rc", "--image", "openrc")
+	b.booted("rc")
+	if got := b.in("rc", "cat /proc/1/comm; timeout 120 sh -c 'until rc-status -r | grep -qx default; do sleep 1; done'; rc-status -r"); got != "init\ndefault" {
+		t.Errorf("the first process and the runlevel: %q", got)
+	}
+	// dhclient flushes the addresses when nobody answers, or sets what it is told.
+	b.in("rc", "timeout 60 dhclient -1 -timeout 5 eth0; timeout 60 dhclient -r eth0; true")
+	b.staysReachable("rc", v)
+	how := func(ended string) banger.VM {
+		b.run("vm", "exec", "-n", "rc", "--", ended)
+		return b.until("rc", limit, func(now banger.VM) bool {
+			return now.LastExit != nil && (ended == "poweroff" && now.State == banger.StateStopped || ended == "reboot" && now.Ready)
+		})
+	}
+	if got := how("reboot"); got.LastExit.Cause != banger.ExitGuest || !got.LastExit.Reboot {
+		t.Errorf("a reboot is told as %+v", got.LastExit)
+	}
+	if got := how("poweroff"); got.LastExit.Cause != banger.ExitGuest || got.LastExit.Reboot {
+		t.Errorf("a poweroff is told as %+v", got.LastExit)
+	}
+	b.ok("vm", "start", "rc")
+	b.ok("vm", "stop", "rc")
+	if v := b.show("rc"); v.LastExit == nil || v.LastExit.Cause != banger.ExitGuest || v.LastExit.Reboot {
+		t.Errorf("its stop is told as %+v", v.LastExit)
 	}
 }

@@ -170,14 +170,27 @@ func TestCreateEndsWithTheVM(t *testing.T) {
 }
 
 // Whatever is done to the guest program from inside, exec comes back: its server
-// crashes, all of its cgroup is killed, memory is exhausted.
+// crashes, its supervisor does, all of its cgroup is killed, memory is exhausted.
 func TestServerCrash(t *testing.T) {
 	b := common(t)
 	b.boot("phoenix")
 	b.booted("phoenix") // the cgroups can be seen
 	server := func() string { return b.in("phoenix", "pgrep -f '^@banger-guest serve'") }
 	supervisor := func() string { return b.in("phoenix", "pgrep -f '^@banger-guest supervise'") }
-	watches := supervisor()
+	unwatched := func() (watches string) {
+		old, serves := supervisor(), server()
+		b.in("phoenix", "kill -9 "+old+"; timeout 60 sh -c 'until pgrep -f \"^@banger-guest supervise\" | grep -vx "+old+"; do sleep 0.1; done'")
+		if now := server(); now != serves {
+			t.Errorf("with its supervisor the server %s was replaced by %s", serves, now)
+		}
+		watches = supervisor()
+		if group := b.in("phoenix", "cut -d: -f3 /proc/"+watches+"/cgroup"); group != "/banger-supervisor" {
+			t.Errorf("the supervisor that was started again is in %s", group)
+		}
+		return watches
+	}
+	unwatched()
+	watches := unwatched() // twice, and from here on it watches a server that it did not start
 	for _, c := range []struct {
 		name, script string
 		dies         bool // the server, and the command with it
@@ -199,6 +212,7 @@ func TestServerCrash(t *testing.T) {
 			t.Errorf("%s: the supervisor was process %s, is %s", c.name, watches, now)
 		}
 	}
+	unwatched() // by a server that a supervisor started
 	if group := b.in("phoenix", "cut -d: -f3 /proc/self/cgroup"); group != "/banger" {
 		t.Errorf("the server that was started again is in %s", group)
 	}

@@ -38,7 +38,7 @@ func (b *bench) sets(ctx context.Context) ([]row, error) {
 		r := link.New(setUID)
 		all := desired(nics)
 		set := func(c network.Config, into *[]float64) error {
-			s, err := timed(func() error { return r.Set(ctx, c) })
+			s, err := timed(func() error { _, err := r.Apply(c); return err })
 			if into != nil {
 				*into = append(*into, s)
 			}

@@ -62,6 +62,9 @@ func fakeDaemon() int {
 			return 1
 		}
 	}
+	if err := lock.Truncate(0); err != nil { // as the real one: who holds it has not announced the socket yet
+		panic(err)
+	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	if os.Getenv(behaviour) != neverListen {
@@ -111,9 +114,6 @@ func fakeServe(l layout.Layout, lock *os.File, stop chan os.Signal) error {
 		Config: l.ConfigFile(), LogLevel: "info",
 	})
 	if err != nil {
-		return err
-	}
-	if err := lock.Truncate(0); err != nil {
 		return err
 	}
 	_, err = lock.WriteAt(b, 0)

@@ -55,7 +55,9 @@ func (r *Router) Probe(context.Context) error {
 // next Apply does the rest.
 //
 // The order keeps every tap behind the rules: taps that go, go first; the rules
-// know a tap before it is there.
+// know a tap before it is there. The gateway's link is there before anything
+// else and goes last: where an Apply died, whoever may not read rules sees by it
+// that something is left.
 func (r *Router) Apply(c network.Config) (changes []string, err error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -67,12 +69,12 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 	s.refuse(c, r.resolvs)
 	s.removeTaps(c)
 	if len(c.Taps) > 0 {
-		s.setRules(c)
 		s.setGateway()
+		s.setRules(c)
 		s.setTaps(c)
 	} else {
-		s.do(s.mine[s.gatewayAlias()] != nil, "delete gateway link", func() error { return s.LinkDel(s.mine[s.gatewayAlias()]) })
 		s.removeRules()
+		s.do(s.mine[s.gatewayAlias()] != nil, "delete gateway link", func() error { return s.LinkDel(s.mine[s.gatewayAlias()]) })
 	}
 	return s.changes, s.err
 }

@@ -88,10 +88,14 @@ func TestFaults(t *testing.T) {
 	everyPoint(t)
 }
 
-// safe fails unless each tap is behind the rules and has no IPv6.
+// safe fails unless each tap is behind the rules and has no IPv6, and whoever may
+// not read rules sees by a link that there are some.
 func safe(t *testing.T, name string) {
 	t.Helper()
 	w := netns.World()
+	if strings.Contains(w, "table ") && !strings.Contains(w, "link bg") {
+		t.Errorf("%s: there are rules, and no gateway's link:\n%s", name, w)
+	}
 	for _, m := range regexp.MustCompile(`link (bt\w+) .*up=true`).FindAllStringSubmatch(w, -1) {
 		if !regexp.MustCompile(`set taps ifname .*"`+m[1]+`\\x00`).MatchString(w) || !regexp.MustCompile(`sysctl `+m[1]+` .*rp_filter=1 .*disable_ipv6=1 accept_ra=0`).MatchString(w) {
 			t.Errorf("%s: %s is up, and open:\n%s", name, m[1], w)

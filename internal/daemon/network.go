@@ -81,11 +81,12 @@ func (d *daemon) newRouted(exe string) *routed.Attacher {
 			}
 			return rootClient{c, c.Router()}, nil
 		},
-		Wanted: d.wantedTaps,
-		There:  func() ([]string, error) { return tapsOf(d.tag) },
-		Tap:    func(id banger.VMID) string { return addr.TapName(uid, d.tag, id) },
-		MAC:    func(id banger.VMID) string { return addr.TapMAC(uid, d.tag, id) },
-		Log:    d.log,
+		Wanted:  d.wantedTaps,
+		There:   func() ([]string, error) { return linksOf(uid, d.tag) },
+		Gateway: addr.GatewayName(uid, d.tag),
+		Tap:     func(id banger.VMID) string { return addr.TapName(uid, d.tag, id) },
+		MAC:     func(id banger.VMID) string { return addr.TapMAC(uid, d.tag, id) },
+		Log:     d.log,
 	})
 }
 
@@ -110,17 +111,17 @@ func (d *daemon) wantedTaps(ctx context.Context) ([]network.Tap, error) {
 	return taps, nil
 }
 
-// tapsOf are the names of the taps that this user's installation tag has.
-// Listing links needs no privilege.
-func tapsOf(tag string) ([]string, error) {
+// linksOf are the names of the links that this user's installation tag has: taps,
+// and the gateway's. Listing links needs no privilege.
+func linksOf(uid uint32, tag string) ([]string, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return nil, fmt.Errorf("list the host's links: %w", err)
 	}
 	var names []string
 	for _, l := range links {
-		if strings.HasPrefix(l.Attrs().Name, addr.TapPrefix(tag)) {
-			names = append(names, l.Attrs().Name)
+		if n := l.Attrs().Name; strings.HasPrefix(n, addr.TapPrefix(tag)) || n == addr.GatewayName(uid, tag) {
+			names = append(names, n)
 		}
 	}
 	return names, nil

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"banger"
 	"banger/internal/network"
@@ -35,12 +36,15 @@ type Config struct {
 	Dial func(context.Context) (Root, error)
 	// Wanted are the taps of the VMs whose record has a run in this mode.
 	Wanted func(context.Context) ([]network.Tap, error)
-	// There are the names of the taps of this installation that the host has.
+	// There are the names of the links of this installation that the host has:
+	// taps, and the gateway's, without which there is nothing else.
 	There func() ([]string, error)
-	// Tap names a VM's tap, and MAC is its Ethernet address.
-	Tap func(banger.VMID) string
-	MAC func(banger.VMID) string
-	Log *slog.Logger
+	// Gateway names the gateway's link, Tap a VM's tap; MAC is a tap's Ethernet
+	// address.
+	Gateway string
+	Tap     func(banger.VMID) string
+	MAC     func(banger.VMID) string
+	Log     *slog.Logger
 }
 
 // An Attacher implements network.Attacher over a Router. Make one with New.
@@ -50,6 +54,7 @@ type Attacher struct {
 	mu   sync.Mutex           // held while the Router works: what is wanted is computed under it
 	down map[banger.VMID]bool // detached, though their record may still have a run
 	root Root                 // nil: no connection
+	odd  bool                 // the last Set failed: what the host has is neither the old nor the new
 }
 
 var _ network.Attacher = (*Attacher)(nil)
@@ -64,11 +69,7 @@ func (a *Attacher) Mode() banger.NetworkMode { return banger.NetworkRouted }
 func (a *Attacher) Probe(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	return r.Probe(ctx)
+	return a.ask(ctx, func(r Root) error { return r.Probe(ctx) })
 }
 
 // Attach makes the VM's tap, and with it whatever else the host lacks of what
@@ -86,7 +87,7 @@ func (a *Attacher) Attach(ctx context.Context, n network.NIC, prev *banger.Endpo
 	if err == nil {
 		return ep, nil
 	}
-	if prev != nil && *prev == ep && banger.CodeOf(err) == banger.NeedsRoot {
+	if prev != nil && *prev == ep && absent(err) {
 		if there, e := a.c.There(); e == nil && slices.Contains(there, ep.Tap) {
 			a.c.Log.Warn("nobody looks after a tap until banger-root runs again", "vm", n.VM, "err", err)
 			return ep, nil
@@ -109,35 +110,40 @@ func (a *Attacher) attach(ctx context.Context, n network.NIC) error {
 	return a.set(ctx, taps)
 }
 
-// Detach removes the VM's tap. Where banger-root is not to be had it succeeds
-// all the same: what is left is then Pending, and goes with the next Tend that
-// finds banger-root.
+// Detach removes the VM's tap, and what an Attach that failed made on the way to
+// it. Where banger-root is not to be had it succeeds all the same: what is left is
+// then Pending, and goes with the next Tend that finds banger-root.
 func (a *Attacher) Detach(ctx context.Context, n network.NIC) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.down[n.VM] = true
-	if there, err := a.c.There(); err != nil || !slices.Contains(there, a.c.Tap(n.VM)) {
+	if left, err := a.left(ctx); err != nil || len(left) == 0 && !a.odd {
 		return err
 	}
 	err := a.sync(ctx)
-	if banger.CodeOf(err) == banger.NeedsRoot {
+	if absent(err) {
 		a.c.Log.Warn("a tap is left until banger-root runs again", "vm", n.VM, "err", err)
 		return nil
 	}
 	return err
 }
 
-// Pending are the taps that nobody wants any more and that are there still.
+// Pending are the links that nobody wants any more and that are there still.
 func (a *Attacher) Pending(ctx context.Context) ([]string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.left(ctx)
+}
+
+func (a *Attacher) left(ctx context.Context) ([]string, error) {
 	taps, err := a.wanted(ctx)
 	if err != nil {
 		return nil, err
 	}
 	there, err := a.c.There()
 	return slices.DeleteFunc(there, func(name string) bool {
-		return slices.ContainsFunc(taps, func(t network.Tap) bool { return a.c.Tap(t.VM) == name })
+		return name == a.c.Gateway && len(taps) > 0 ||
+			slices.ContainsFunc(taps, func(t network.Tap) bool { return a.c.Tap(t.VM) == name })
 	}), err
 }
 
@@ -154,7 +160,7 @@ func (a *Attacher) Tend(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(taps) == 0 {
+	if len(taps) == 0 && !a.odd {
 		if there, err := a.c.There(); err != nil || len(there) == 0 {
 			return err
 		}
@@ -193,12 +199,12 @@ func (a *Attacher) sync(ctx context.Context) error {
 // set makes the host have exactly these taps. The connection is held while
 // there are any, so that banger-root stays and looks after them.
 func (a *Attacher) set(ctx context.Context, taps []network.Tap) error {
-	r, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
 	slices.SortFunc(taps, func(x, y network.Tap) int { return x.Addr.Compare(y.Addr) })
-	err = r.Set(ctx, network.Config{Tag: a.c.Tag, Subnet: a.c.Subnet().Prefix, Taps: taps})
+	err := a.ask(ctx, func(r Root) error {
+		err := r.Set(ctx, network.Config{Tag: a.c.Tag, Subnet: a.c.Subnet().Prefix, Taps: taps})
+		a.odd = err != nil
+		return err
+	})
 	if err == nil && len(taps) > 0 {
 		return nil
 	}
@@ -206,6 +212,42 @@ func (a *Attacher) set(ctx context.Context, taps []network.Tap) error {
 		err = fmt.Errorf("set the host's network: %w", err)
 	}
 	return errors.Join(err, a.hangUp())
+}
+
+// A process that was killed takes connections for an instant more.
+const (
+	asks  = 5
+	pause = 20 * time.Millisecond
+)
+
+// ask asks banger-root, and again if the connection is lost: it may have been for
+// long and unseen, or banger-root died over what it was asked. All of that may be
+// asked again.
+func (a *Attacher) ask(ctx context.Context, what func(Root) error) error {
+	for n := 1; ; n++ {
+		r, err := a.connect(ctx)
+		if err != nil {
+			return unreached{err}
+		}
+		if err = what(r); banger.CodeOf(err) != banger.NeedsRoot || n == asks {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// unreached is why there is no connection to banger-root.
+type unreached struct{ error }
+
+func (e unreached) Unwrap() error { return e.error }
+
+// absent reports whether banger-root is not to be had, or died over a request.
+func absent(err error) bool {
+	return errors.As(err, new(unreached)) || banger.CodeOf(err) == banger.NeedsRoot
 }
 
 // connect returns the connection, a new one where there is none or it was lost.

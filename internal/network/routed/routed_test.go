@@ -19,6 +19,9 @@ type world struct {
 	host    []network.Tap
 	absent  bool  // banger-root does not run
 	broken  error // what Set says
+	half    bool  // it comes as far as the gateway's link
+	dies    int   // so many times at a request
+	gateway bool  // the host has its link
 	open    *root // the connection that is held
 	dials   int
 }
@@ -46,11 +49,15 @@ func (w *world) attacher() *routed.Attacher {
 			for _, t := range w.host {
 				names = append(names, "t"+string(t.VM))
 			}
+			if w.gateway {
+				names = append(names, "gateway")
+			}
 			return names, nil
 		},
-		Tap: func(id banger.VMID) string { return "t" + string(id) },
-		MAC: func(banger.VMID) string { return "02:00:00:00:00:01" },
-		Log: slog.New(slog.DiscardHandler),
+		Gateway: "gateway",
+		Tap:     func(id banger.VMID) string { return "t" + string(id) },
+		MAC:     func(banger.VMID) string { return "02:00:00:00:00:01" },
+		Log:     slog.New(slog.DiscardHandler),
 	})
 }
 
@@ -66,10 +73,16 @@ func (r *root) Set(_ context.Context, c network.Config) error {
 	if c.Tag != "ab12" || c.Subnet.String() != "10.9.0.0/20" {
 		return errors.New("another installation")
 	}
+	if r.w.dies > 0 {
+		r.w.dies--
+		close(r.done)
+		return errNone
+	}
 	if r.w.broken != nil {
+		r.w.gateway = r.w.gateway || r.w.half
 		return r.w.broken
 	}
-	r.w.host = slices.Clone(c.Taps)
+	r.w.host, r.w.gateway = slices.Clone(c.Taps), len(c.Taps) > 0
 	return nil
 }
 
@@ -257,6 +270,78 @@ func TestSetFails(t *testing.T) {
 	w.want(t, "in the end")
 }
 
+// A banger-root that dies over a request, or died before it unseen, is asked
+// again where there is another one.
+func TestAskedAgain(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	w.run(t, a, 3)
+	w.dies = 1
+	w.run(t, a, 4)
+	w.want(t, "after its death", 3, 4)
+	w.dies = 1
+	detach(t, a, 4)
+	w.want(t, "after another", 3)
+	if w.dials != 3 {
+		t.Errorf("%d connections were made", w.dials)
+	}
+	w.dies = 1000
+	if _, err := a.Attach(t.Context(), nic(5), nil); banger.CodeOf(err) != banger.NeedsRoot {
+		t.Errorf("it dies each time: %v", err)
+	}
+}
+
+// What an Attach made that failed before there was a tap goes, too: with its own
+// Detach, or with the next daemon.
+func TestHalfAttached(t *testing.T) {
+	for _, another := range []bool{false, true} {
+		w := &world{broken: errors.New("no buffer space"), half: true, records: []network.Tap{tap(3)}}
+		a := w.attacher()
+		if _, err := a.Attach(t.Context(), nic(3), nil); !errors.Is(err, w.broken) {
+			t.Errorf("attach: %v", err)
+		}
+		w.broken = nil
+		if another {
+			a, w.records = w.attacher(), nil
+			if got, err := a.Pending(t.Context()); err != nil || !slices.Equal(got, []string{"gateway"}) {
+				t.Errorf("pending %v, %v", got, err)
+			}
+			if err := a.Tend(t.Context()); err != nil {
+				t.Error(err)
+			}
+		} else {
+			detach(t, a, 3)
+		}
+		if w.gateway {
+			t.Errorf("by another daemon %v: the gateway's link is left", another)
+		}
+	}
+}
+
+// A Set that failed may have changed what no daemon sees: it is followed by one
+// that does not.
+func TestDetachAfterFailure(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	w.run(t, a, 3)
+	w.broken = errors.New("no buffer space")
+	w.records = append(w.records, tap(4))
+	if _, err := a.Attach(t.Context(), nic(4), nil); !errors.Is(err, w.broken) {
+		t.Errorf("attach: %v", err)
+	}
+	w.broken = nil
+	dials := w.dials
+	detach(t, a, 4)
+	if w.dials == dials {
+		t.Error("nobody was asked")
+	}
+	w.want(t, "in the end", 3)
+	detach(t, a, 4)
+	if w.dials != dials+1 {
+		t.Error("asked for nothing")
+	}
+}
+
 func pending(t *testing.T, a *routed.Attacher, ids ...byte) {
 	t.Helper()
 	var want []string
@@ -264,6 +349,7 @@ func pending(t *testing.T, a *routed.Attacher, ids ...byte) {
 		want = append(want, "t"+string(tap(n).VM))
 	}
 	got, err := a.Pending(t.Context())
+	got = slices.DeleteFunc(got, func(name string) bool { return name == "gateway" }) // goes with the last tap
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("pending %v, %v; want %v", got, err, want)
 	}

@@ -25,6 +25,9 @@ func (s *server) do(c *conn, r privileged.Request) (err error) {
 	if err := allow(s.policy, s.uid, r); err != nil {
 		return err
 	}
+	if err := fault.At("request"); err != nil {
+		return err
+	}
 	switch r.Op {
 	case privileged.NetworkProbe:
 		err = s.router.Probe(context.Background())

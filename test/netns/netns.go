@@ -70,27 +70,46 @@ func Run(f func() error) error {
 }
 
 // A Thread is a thread in namespaces of its own, as Enter makes them.
-type Thread struct{ do chan func() }
+type Thread struct {
+	do    chan func()
+	ended chan struct{}
+}
 
 // New starts a Thread that ends with the test.
 func New(t *testing.T) *Thread {
 	t.Helper()
 	needRoot(t)
-	th := &Thread{do: make(chan func())}
-	entered, ended := make(chan error), make(chan struct{})
+	th, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(th.Close)
+	return th
+}
+
+// Open starts a Thread that ends when it is closed. It needs root.
+func Open() (*Thread, error) {
+	th := &Thread{do: make(chan func()), ended: make(chan struct{})}
+	entered := make(chan error)
 	go func() {
-		defer close(ended)
+		defer close(th.ended)
 		runtime.LockOSThread() // and never unlocked: the thread ends with this
 		entered <- enter()
 		for f := range th.do {
 			f()
 		}
 	}()
-	t.Cleanup(func() { close(th.do); <-ended })
 	if err := <-entered; err != nil {
-		t.Fatal(err)
+		th.Close()
+		return nil, err
 	}
-	return th
+	return th, nil
+}
+
+// Close ends the thread, and with the last process in its namespaces these.
+func (th *Thread) Close() {
+	close(th.do)
+	<-th.ended
 }
 
 // Do runs f in the thread's namespaces. It must not end the test.

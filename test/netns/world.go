@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// World prints the thread's network namespace: links, their sysctls, routes and
-// nftables; what they are, and not which numbers the kernel gave them. It panics
-// if it cannot.
+// World prints the thread's network namespace: links, their sysctls, routes,
+// neighbours that somebody set and nftables; what they are, and not which
+// numbers the kernel gave them. It panics if it cannot.
 func World() string {
 	var b strings.Builder
 	names := map[int]string{}
@@ -51,6 +51,11 @@ func World() string {
 	var lines []string
 	for _, r := range must(netlink.RouteList(nil, unix.AF_INET)) {
 		lines = append(lines, fmt.Sprintf("route %s dev %s src %s scope %s via %s\n", r.Dst, names[r.LinkIndex], r.Src, r.Scope, r.Gw))
+	}
+	for _, n := range must(netlink.NeighList(0, unix.AF_UNSPEC)) {
+		if n.State&unix.NUD_PERMANENT != 0 { // the others come and go by themselves
+			lines = append(lines, fmt.Sprintf("neighbour %s dev %s mac %s\n", n.IP, names[n.LinkIndex], n.HardwareAddr))
+		}
 	}
 	slices.Sort(lines)
 	b.WriteString(strings.Join(lines, ""))

@@ -78,7 +78,7 @@ func (b box) put(vm, to string, files ...string) {
 
 // A workstation is a VM in the place of a user's computer: a real systemd, a
 // real sudo, and banger as it is installed, for a user dev whose password is
-// "secret". Where a VMM would be is the crash matrix's stand-in.
+// "secret". Where a VMM would be is the crash matrix's stand-in, by a script.
 func workstation(t *testing.T, vm string) box {
 	t.Helper()
 	b := fresh(t)
@@ -86,7 +86,7 @@ func workstation(t *testing.T, vm string) box {
 	b.booted(vm)
 	dir := t.TempDir()
 	tiny(t, filepath.Join(dir, "bundle"))
-	build := exec.CommandContext(t.Context(), filepath.Join(sandbox.Root(), "scripts", "go"), "test", "-c", "-o", filepath.Join(dir, "qemu-system-x86_64"), "./test/matrix")
+	build := exec.CommandContext(t.Context(), filepath.Join(sandbox.Root(), "scripts", "go"), "test", "-c", "-o", filepath.Join(dir, "standin", "qemu-system-x86_64"), "./test/matrix")
 	build.Dir, build.Env = sandbox.Root(), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the stand-in: %v\n%s", err, out)
@@ -97,12 +97,17 @@ func workstation(t *testing.T, vm string) box {
 	// A disk that nobody reads: its header is all that banger looks at.
 	command(t, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", "/none", "-F", "raw", filepath.Join(dir, "disk.qcow2"), "64M")
 	must(t, os.WriteFile(filepath.Join(dir, "qemu-img"), []byte("#!/bin/sh\n[ \"$1\" != create ] || cp /opt/disk.qcow2 \"$9\"\n"), 0o755))
+	// Its guest is not where a routed VM's would be: it ends where it gets a tap.
+	must(t, os.WriteFile(filepath.Join(dir, "qemu-system-x86_64"), []byte(`#!/bin/sh
+case "$*" in *tap,id=net*) echo "stand-in: no tap here" >&2; exit 1 ;; esac
+exec /opt/standin/qemu-system-x86_64 "$@"
+`), 0o755))
 	b.in(vm, "mkdir -p /usr/local/lib/banger")
 	b.put(vm, "/usr/local/bin", filepath.Join(b.Bin, "banger"), filepath.Join(b.Bin, "bangerd"), filepath.Join(b.Bin, "banger-guest"),
 		filepath.Join(dir, "qemu-system-x86_64"), filepath.Join(dir, "qemu-img"), filepath.Join(dir, loginProgram))
 	b.put(vm, "/usr/local/lib/banger", filepath.Join(b.Bin, "banger-root"))
-	b.put(vm, "/opt", filepath.Join(dir, "bundle"), filepath.Join(dir, "disk.qcow2"))
-	b.in(vm, "chmod 755 /opt/bundle /usr/local/bin/* /usr/local/lib/banger /usr/local/lib/banger/*"+prepareUser+`
+	b.put(vm, "/opt", filepath.Join(dir, "bundle"), filepath.Join(dir, "disk.qcow2"), filepath.Join(dir, "standin"))
+	b.in(vm, "chmod 755 /opt/bundle /opt/standin /usr/local/bin/* /usr/local/lib/banger /usr/local/lib/banger/*"+prepareUser+`
 echo dev:secret | chpasswd
 usermod -aG sudo dev
 mkdir -p /var/lib/systemd/linger /run/systemd/logind.conf.d

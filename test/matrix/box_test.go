@@ -17,22 +17,39 @@ import (
 	"banger"
 	"banger/internal/api"
 	"banger/internal/api/client"
+	"banger/test/netns"
 	"banger/test/sandbox"
 )
 
 // vmName is the one VM of an installation.
 const vmName = "m"
 
+// A setup is what the VMs of an installation are.
+type setup struct {
+	real    bool   // QEMU and a guest, not the stand-in
+	network string // mode
+	stack   string // of mode user
+	worlds  string // directory below testdata
+}
+
+// standIns need no root, and no guest. The stand-in is no machine that a passt
+// could serve.
+var standIns = setup{network: "user", stack: "qemu"}
+
 // A box is an installation with a faulty daemon that the test starts and ends.
 type box struct {
 	*sandbox.Sandbox
-	t      *testing.T // whoever uses it now
+	setup
+	host   *netns.Thread // where its programs run; nil: where the test does
+	t      *testing.T    // whoever uses it now
 	faults *faults
 	client *client.Client
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd     // the daemon, nil if none runs
 	ended chan struct{} // closed when it has
+
+	rootless bool // the next daemon cannot start banger-root
 }
 
 // newBox makes an installation. Its VMMs are stand-ins, or real QEMUs.
@@ -44,6 +61,13 @@ func newBox(t *testing.T, real bool) *box {
 // newBoxOn lets the test prepare the ground first.
 func newBoxOn(t *testing.T, real bool, prepare func(*box)) *box {
 	t.Helper()
+	s := standIns
+	s.real = real
+	return newBoxOf(t, s, prepare)
+}
+
+func newBoxOf(t *testing.T, of setup, prepare func(*box)) *box {
+	t.Helper()
 	build(t)
 	s, err := sandbox.Make()
 	if err != nil {
@@ -53,14 +77,21 @@ func newBoxOn(t *testing.T, real bool, prepare func(*box)) *box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &box{Sandbox: s, t: t, faults: f, client: client.New(filepath.Join(s.Run, "bangerd.sock"))}
+	b := &box{Sandbox: s, setup: of, t: t, faults: f, client: client.New(filepath.Join(s.Run, "bangerd.sock"))}
 	s.Set("BANGER_RUNTIME_DIR", built.runtime)
 	s.Set("BANGER_FAULTS", filepath.Join(s.Dir, "faults"))
-	if !real {
+	if !of.real {
 		s.Set("PATH", built.standIn+":"+s.Bin+":"+os.Getenv("PATH"))
 	}
-	// The stand-in is no machine that a passt could serve.
-	s.Set("BANGER_NETWORK_USER", "qemu")
+	s.Set("BANGER_NETWORK_USER", of.stack)
+	if of.stack == stackPasst {
+		s.Set("PATH", s.Dir+"/passt:"+s.Bin+":"+os.Getenv("PATH"))
+	}
+	if of.network == routed {
+		if err := b.apart(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	prepare(b)
 	b.up()
 	b.bring("stopped") // registers the image
@@ -72,8 +103,13 @@ func newBoxOn(t *testing.T, real bool, prepare func(*box)) *box {
 func (b *box) close() error {
 	b.faults.watch("")
 	b.end()
-	err := b.Close()
-	return errors.Join(err, b.faults.l.Close())
+	var err error
+	b.in(func() { err = b.Close() })
+	err = errors.Join(err, b.endRoot(), b.faults.l.Close())
+	if b.host != nil {
+		b.host.Close()
+	}
+	return err
 }
 
 // ctx bounds whatever is waited for.
@@ -89,10 +125,16 @@ func (b *box) launch() {
 	b.end()
 	b.mu.Lock() // before the daemon comes to a point at which it is killed
 	defer b.mu.Unlock()
-	cmd := exec.Command(filepath.Join(b.Bin, "bangerd"))
+	bin := b.Bin
+	if b.rootless {
+		bin = built.rootless
+	}
+	cmd := exec.Command(filepath.Join(bin, "bangerd"))
 	cmd.Env, cmd.Dir, cmd.Stderr = b.Environ(), "/", os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	var err error
+	b.in(func() { err = cmd.Start() })
+	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.cmd, b.ended = cmd, make(chan struct{})
@@ -217,8 +259,11 @@ func (b *box) settle() string {
 	if c := banger.CodeOf(err); err != nil && c != banger.NotFound && c != banger.WrongState {
 		b.t.Fatalf("wait for the VM: %v", err)
 	}
+	if b.stack == stackPasst {
+		b.eventually("the loss of the network is noticed", b.lossNoticed)
+	}
 	state := b.state()
-	if state == string(banger.StateRunning) || state == degraded {
+	if state == string(banger.StateRunning) || state == degraded || state == cut {
 		b.eventually("nobody repairs the VM", b.unrepaired)
 		state = b.state()
 	}
@@ -247,6 +292,9 @@ func (b *box) state() string {
 	}
 	for _, v := range vms {
 		if v.Name == vmName && v.State == banger.StateRunning && v.Problem != nil {
+			if b.stack == stackPasst && len(b.passts()) == 0 {
+				return cut
+			}
 			return degraded
 		}
 		if v.Name == vmName {
@@ -256,11 +304,12 @@ func (b *box) state() string {
 	return absent
 }
 
-// What else a VM can be: not there, or running with something that could not
-// be mended.
+// What else a VM can be: not there, running with something that could not be
+// mended, or running without its passt.
 const (
 	absent   = "absent"
 	degraded = "degraded"
+	cut      = "cut"
 )
 
 // bring makes the VM be in a state, starting from any.
@@ -280,6 +329,8 @@ func (b *box) bring(to string) {
 		b.do(b.create(true))
 	case to == string(banger.StateStopped):
 		b.do(b.killVM)
+	case from == degraded || from == cut:
+		b.do(b.restart)
 	case from == absent:
 		b.do(b.create(false))
 	default:
@@ -306,7 +357,7 @@ func (b *box) create(noStart bool) begin {
 	return func() (*client.Op[banger.VM], error) {
 		return b.client.CreateVM(b.ctx(), api.CreateRequest{
 			Name: api.Some(vmName), Image: api.Some(imageName), NoStart: noStart,
-			CPUs: api.Some(1), Memory: api.Some(int64(128 << 20)), Disk: api.Some(int64(16 << 20)), Network: api.Some("user"),
+			CPUs: api.Some(1), Memory: api.Some(int64(128 << 20)), Disk: api.Some(int64(16 << 20)), Network: api.Some(b.setup.network),
 		})
 	}
 }

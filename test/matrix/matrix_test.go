@@ -33,28 +33,54 @@ type op = *client.Op[banger.VM]
 type trial struct {
 	operation
 	at    point
+	nth   int // of the points that banger-root passes, from 1; 0: at is the daemon's
 	fault fault
 }
 
 func (c trial) String() string { return fmt.Sprintf("%s/%s/%s", c.name, c.at, c.fault) }
 
+// A sheet is a part of the matrix: testdata/NAME.rows.
+type sheet struct {
+	name string
+	setup
+	wanted   func(trial) bool
+	everyday func(trial) bool // without BANGER_TEST_LONG, too; nil: all are
+}
+
 // TestSteps breaks every step of every operation, with a stand-in for the VMM.
-func TestSteps(t *testing.T) { matrix(t, "steps", false, func(operation, point) bool { return true }) }
+func TestSteps(t *testing.T) {
+	matrix(t, sheet{name: "steps", setup: standIns, wanted: func(trial) bool { return true }})
+}
 
 // TestStepsOfGuests breaks again what has to do with a VMM and its guest, with
 // real ones.
 func TestStepsOfGuests(t *testing.T) {
-	matrix(t, "guests", true, func(o operation, p point) bool { return o.real && (p.step() == "vmm" || p.step() == "guest") })
+	s := standIns
+	s.real = true
+	matrix(t, sheet{name: "guests", setup: s, wanted: func(c trial) bool {
+		return c.real && (c.at.step() == "vmm" || c.at.step() == "guest")
+	}})
 }
 
-func matrix(t *testing.T, name string, real bool, wanted func(operation, point) bool) {
+func matrix(t *testing.T, s sheet) {
 	build(t)
-	trials := plan(t, wanted)
+	trials := slices.DeleteFunc(plan(t, s.setup), func(c trial) bool { return !s.wanted(c) })
 	if *only != "" {
 		trials = slices.DeleteFunc(trials, func(c trial) bool { return !regexp.MustCompile(*only).MatchString(c.String()) })
 	}
-	table := readTable(t, name)
+	table := readTable(t, s.name)
 	table.plan(trials)
+	if s.everyday != nil && *only == "" && os.Getenv("BANGER_TEST_LONG") == "" {
+		all := len(trials)
+		trials = slices.DeleteFunc(trials, func(c trial) bool {
+			later := !s.everyday(c)
+			if later {
+				table.later(c)
+			}
+			return later
+		})
+		t.Logf("report: %s: SKIPPED %d of %d cases: they are made with BANGER_TEST_LONG=1", s.name, all-len(trials), all)
+	}
 	todo := make(chan trial)
 	var wg sync.WaitGroup
 	for range workers {
@@ -65,10 +91,10 @@ func matrix(t *testing.T, name string, real bool, wanted func(operation, point) 
 					outcome := ""
 					defer func() { table.end(t, c, outcome) }()
 					if b == nil {
-						b = newBox(t, real)
+						b = newBoxOf(t, s.setup, func(*box) {})
 					}
 					b.t = t
-					outcome = b.try(c, real)
+					outcome = b.try(c)
 				})
 				if b != nil && !ok { // whatever is left of it is nobody else's
 					b.close()
@@ -88,18 +114,24 @@ func matrix(t *testing.T, name string, real bool, wanted func(operation, point) 
 	}
 	close(todo)
 	wg.Wait()
-	table.finish(t, name)
+	table.finish(t, s.name)
 }
 
 // plan does every operation once without a fault, and makes the trials out of
-// the points that the daemon comes to.
-func plan(t *testing.T, wanted func(operation, point) bool) (trials []trial) {
-	b := newBox(t, false)
+// the points that the daemon comes to, and banger-root. Guests are planned with
+// the stand-in: their steps are the same.
+func plan(t *testing.T, of setup) (trials []trial) {
+	faultsOf := of.faultsAt
+	if of.real {
+		of = standIns
+	}
+	b := newBoxOf(t, of, func(*box) {})
 	seen := map[string]bool{}
 	for _, o := range operations {
 		b.t = t
 		b.up()
 		b.bring(o.needs)
+		b.startRoot()
 		if err := b.compare(o.needs); err != nil { // then all cases would say so
 			t.Errorf("before anything is broken: %v", err)
 			b.close()
@@ -110,16 +142,22 @@ func plan(t *testing.T, wanted func(operation, point) bool) (trials []trial) {
 		if o.fails != "" {
 			points = points[slices.Index(points, o.fails)+1:]
 		}
+		passed := b.rootPoints()
 		b.settle()
 		done := map[point]bool{}
 		for _, p := range points {
-			if !done[p] && wanted(o, p) {
-				for _, f := range faultsAt(p) {
-					trials = append(trials, trial{o, p, f})
+			if !done[p] {
+				for _, f := range faultsOf(p) {
+					trials = append(trials, trial{operation: o, at: p, fault: f})
 				}
 			}
 			done[p] = true
 			seen[p.step()] = true
+		}
+		for i, p := range passed {
+			for _, f := range rootFaultsAt(p) {
+				trials = append(trials, trial{operation: o, at: p, nth: i + 1, fault: f})
+			}
 		}
 	}
 	b.t = t
@@ -136,10 +174,17 @@ func plan(t *testing.T, wanted func(operation, point) bool) (trials []trial) {
 
 // try breaks an operation, and returns what has become of the VM once the next
 // daemon has started.
-func (b *box) try(c trial, real bool) (outcome string) {
+func (b *box) try(c trial) (outcome string) {
 	t := b.t
 	b.up()
 	b.bring(c.needs)
+	b.startRoot()
+	if c.fault == rootGone {
+		b.end()
+		b.rootless = true
+		b.up()
+		b.settle()
+	}
 	if err := b.compare(c.needs); err != nil {
 		t.Fatalf("before: %v", err)
 	}
@@ -152,7 +197,7 @@ func (b *box) try(c trial, real bool) (outcome string) {
 	if c.fault == failsHere && c.begin != nil && (err == nil || !strings.Contains(err.Error(), injected) && c.fails == "") {
 		t.Errorf("the step failed, and the client was told %v", err)
 	}
-	if undone := !c.forward && c.fault != killed && b.cmd != nil && strings.HasSuffix(c.at.phase(), "ensure"); undone {
+	if undone := !c.forward && c.fault != killed && c.fault != passtDies && b.cmd != nil && strings.HasSuffix(c.at.phase(), "ensure"); undone {
 		// What was begun is undone at once, not only by the next daemon.
 		if err := b.compare(b.settle()); err != nil {
 			t.Errorf("after the operation: %v", err)
@@ -166,10 +211,18 @@ func (b *box) try(c trial, real bool) (outcome string) {
 	if outcome != meant {
 		t.Errorf("the VM is %s, and was meant to be %s", outcome, meant)
 	}
+	if c.fault == rootGone {
+		b.leftUntilRoot()
+	}
 	if err := b.compare(outcome); err != nil {
 		t.Errorf("after the next start: %v", err)
 	}
-	if !real && (outcome == "stopped" || outcome == "error") {
+	if c.fault == rootGone {
+		b.end()
+		b.rootless = false
+		b.up()
+	}
+	if !b.real && (outcome == "stopped" || outcome == "error") {
 		b.do(b.start) // it can be used as if nothing had been
 	}
 	return outcome
@@ -187,11 +240,16 @@ func (b *box) run(c trial) error {
 	started := make(chan op, 1)
 	struck := newTrap(c.at, func() (answer, bool) { return b.strike(c, started) })
 	var traps []*trap
-	if c.at != "" {
+	if c.at != "" && c.nth == 0 {
 		traps = append(traps, struck)
 	}
 	if c.fails != "" {
-		traps = append(traps, newTrap(c.fails, func() (answer, bool) { return answer{Fail: injected + " before"}, true }))
+		traps = append(traps, newTrap(c.fails, func() (answer, bool) {
+			b.arm(c.nth, rootFaults[c.fault])
+			return answer{Fail: injected + " before"}, true
+		}))
+	} else {
+		b.arm(c.nth, rootFaults[c.fault])
 	}
 	var lateAt point
 	if c.fault == late {
@@ -211,11 +269,20 @@ func (b *box) run(c trial) error {
 	default:
 		b.launch()
 	}
-	if c.at != "" {
+	if c.at != "" && c.nth == 0 {
 		b.await(struck.hit, "the daemon to come to "+string(c.at))
+	}
+	if c.begin == nil && c.nth > 0 {
+		b.eventually("banger-root comes to "+string(c.at), b.rootStruck)
 	}
 	if c.begin == nil && c.fault != killed {
 		b.byItself(c)
+	}
+	if c.nth > 0 {
+		b.disarm(c)
+	}
+	if c.fault == passtFails {
+		b.letPasst()
 	}
 	return err
 }
@@ -270,6 +337,14 @@ func (b *box) strike(c trial, started chan op) (answer, bool) {
 	case killed:
 		b.kill()
 		return answer{}, false
+	case rootKilled, rootGone:
+		b.killRoot()
+	case passtFails:
+		b.forbidPasst()
+	case passtDies:
+		for _, p := range b.passts() {
+			b.killProcess(p.pid)
+		}
 	case canceled:
 		if c.begin == nil {
 			b.terminate()
@@ -311,6 +386,9 @@ func (b *box) meant() string {
 		lives := slices.ContainsFunc(b.vmms(), func(p process) bool {
 			return strings.Contains(strings.Join(p.argv, " "), launch)
 		})
+		if lives && said == "" && b.stack == stackPasst && len(b.passts()) == 0 {
+			return cut // it is left to whoever uses it
+		}
 		if said == "reboot" || lives && said == "" {
 			return "running"
 		}

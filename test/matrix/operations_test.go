@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"banger"
@@ -114,6 +116,14 @@ func (b *box) vmms() []process {
 // tellGuest makes the guest end itself, past the daemon.
 func (b *box) tellGuest(how string) {
 	b.t.Helper()
+	if !b.real {
+		for _, p := range b.vmms() {
+			if err := syscall.Kill(p.pid, map[string]syscall.Signal{"poweroff": syscall.SIGUSR1, "reboot": syscall.SIGUSR2}[how]); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+		return
+	}
 	vms, _, err := b.rows()
 	if err != nil || len(vms) != 1 {
 		b.t.Fatalf("the VM's row: %v, %v", vms, err)
@@ -147,10 +157,28 @@ const (
 	killed    fault = "killed"   // bangerd gets SIGKILL
 	canceled  fault = "canceled" // the user calls the operation off; bangerd gets SIGTERM, where nobody asked for it
 	late      fault = "late"     // the step's deadline passes
+
+	rootFails  fault = "root fails"  // banger-root does, at one of its own points
+	rootKilled fault = "root killed" // banger-root gets SIGKILL
+	rootGone   fault = "root gone"   // it does, and cannot be started until the next daemon runs
+
+	passtFails fault = "passt fails" // to start
+	passtDies  fault = "passt dies"  // by SIGKILL
 )
 
-// faultsAt are those that make sense at a point.
-func faultsAt(p point) []fault {
+// faultsAt are those that make sense at a point of the daemon's.
+func (s setup) faultsAt(p point) []fault {
+	all := stepFaultsAt(p)
+	if s.network == routed {
+		all = append(all, rootFaultsAt(p)...)
+	}
+	if s.stack == stackPasst {
+		all = append(all, passtFaultsAt(p)...)
+	}
+	return all
+}
+
+func stepFaultsAt(p point) []fault {
 	switch p.phase() {
 	case string(steps.BeforeEnsure), string(steps.BeforeRelease):
 		return []fault{failsHere, killed, canceled, late}
@@ -160,4 +188,17 @@ func faultsAt(p point) []fault {
 		return []fault{failsHere, killed}
 	}
 	return []fault{killed} // a write that was made and is said to have failed would be a lie of the test's
+}
+
+// rootFaultsAt are those that have to do with banger-root.
+func rootFaultsAt(p point) []fault {
+	switch {
+	case strings.HasPrefix(string(p), ofRoot):
+		return []fault{rootFails, rootKilled}
+	case p == "before release network":
+		return []fault{rootKilled, rootGone}
+	case strings.HasSuffix(p.phase(), "write"):
+		return nil
+	}
+	return []fault{rootKilled}
 }

@@ -15,7 +15,7 @@ import (
 // was built for them, and in none of the programs that are shipped.
 func TestShipped(t *testing.T) {
 	build(t)
-	marks := []string{"BANGER_FAULTS", "faultyStore"}
+	marks := []string{"BANGER_FAULTS", "faultyStore"} // banger-root's, see internal/fault, is told by the tag
 	has := func(path string) (found []string) {
 		content, err := os.ReadFile(path)
 		if err != nil {
@@ -38,7 +38,7 @@ func TestShipped(t *testing.T) {
 	if found := has(filepath.Join(built.bin, "bangerd")); len(found) != len(marks)+1 {
 		t.Errorf("the faulty bangerd has %v alone: this test sees nothing", found)
 	}
-	for _, name := range []string{"banger", "bangerd", "banger-guest"} {
+	for _, name := range []string{"banger", "bangerd", "banger-root", "banger-guest"} {
 		if found := has(filepath.Join(sandbox.Root(), "bin", name)); len(found) > 0 {
 			t.Errorf("bin/%s has %v", name, found)
 		}

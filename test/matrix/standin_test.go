@@ -9,12 +9,16 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
+	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/u-root/u-root/pkg/cpio"
+	"golang.org/x/sys/unix"
 
 	"banger/internal/guestapi"
 	"banger/internal/inguest/sshd"
@@ -25,8 +29,9 @@ const vmmTool = "qemu-system-x86_64"
 
 // standIn is a VMM and its guest without a machine: the test binary under
 // QEMU's name. It reads the joined initramfs, speaks QMP on its control socket,
-// and serves the real guest program's SSH server on the forwarded port. To
-// bangerd it is a VM that boots in no time.
+// and serves the real guest program's SSH server on the forwarded port, or where
+// leadToStandIn leads. To bangerd it is a VM that boots in no time. SIGUSR1 has
+// its guest power off, SIGUSR2 reboot.
 func standIn(argv []string) int {
 	if slices.Contains(argv, "--version") {
 		fmt.Println("QEMU emulator version 0 (a stand-in)")
@@ -58,16 +63,12 @@ func pretend(argv []string) error {
 	if err != nil {
 		return err
 	}
-	_, forward, user := strings.Cut(after(argv, "-netdev"), "hostfwd=tcp:")
-	if !user {
-		return errors.New("no tap here")
-	}
-	at, _, _ := strings.Cut(forward, "-")
-	ssh, err := net.Listen("tcp", at)
+	ssh, err := listenAs(after(argv, "-netdev"))
 	if err != nil {
 		return err
 	}
 	go server.Serve(ssh)
+	m.obey()
 	socket := strings.TrimSuffix(strings.TrimPrefix(after(argv, "-qmp"), "unix:"), ",server=on,wait=off")
 	control, err := net.Listen("unix", socket)
 	if err != nil {
@@ -82,6 +83,43 @@ func pretend(argv []string) error {
 			return errors.Join(os.Remove(socket), os.Remove(console))
 		}
 	}
+}
+
+// listenAs listens where the guest program of a VM with this -netdev is reached.
+// A tap is held open, as a machine does: the kernel says that it is one.
+func listenAs(netdev string) (net.Listener, error) {
+	if _, forward, ok := strings.Cut(netdev, "hostfwd=tcp:"); ok {
+		at, _, _ := strings.Cut(forward, "-")
+		return net.Listen("tcp", at)
+	}
+	_, fd, _ := strings.Cut(netdev, "tap,id=net,fd=")
+	n, err := strconv.Atoi(fd)
+	if err != nil {
+		return nil, fmt.Errorf("-netdev %s: %w", netdev, err)
+	}
+	tap, err := unix.NewIfreq("")
+	if err == nil {
+		err = unix.IoctlIfreq(n, unix.TUNGETIFF, tap)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("descriptor %d is no tap: %w", n, err)
+	}
+	return net.Listen("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), guestapi.Port).String())
+}
+
+// obey ends the guest when it is told to.
+func (m *machine) obey() {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, unix.SIGUSR1, unix.SIGUSR2)
+	go func() {
+		how := "poweroff"
+		if <-told == unix.SIGUSR2 {
+			how = "reboot"
+		}
+		if err := m.Shutdown(how); err != nil {
+			fmt.Fprintln(os.Stderr, "stand-in:", err)
+		}
+	}()
 }
 
 // identityIn reads the identity out of a joined initramfs: it comes first.

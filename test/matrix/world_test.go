@@ -22,6 +22,7 @@ import (
 // A row is what the database says of a VM, read past the daemon.
 type row struct {
 	id, name, intent, hostKey string
+	address                   string
 	run                       string // JSON, "" if none
 	problem                   string
 }
@@ -50,14 +51,14 @@ func (b *box) rows() (vms []row, counts map[string]int, err error) {
 		}
 		counts[t] = n
 	}
-	r, err := db.QueryContext(ctx, "SELECT id, name, intent, host_key, coalesce(run, ''), coalesce(problem, '') FROM vm")
+	r, err := db.QueryContext(ctx, "SELECT id, name, intent, host_key, address, coalesce(run, ''), coalesce(problem, '') FROM vm")
 	if err != nil {
 		return nil, nil, err
 	}
 	defer r.Close()
 	for r.Next() {
 		var v row
-		if err := r.Scan(&v.id, &v.name, &v.intent, &v.hostKey, &v.run, &v.problem); err != nil {
+		if err := r.Scan(&v.id, &v.name, &v.intent, &v.hostKey, &v.address, &v.run, &v.problem); err != nil {
 			return nil, nil, err
 		}
 		vms = append(vms, v)
@@ -137,7 +138,7 @@ func (p process) name() string { return filepath.Base(p.argv[0]) }
 // processes, files and rows (links, rules, …) gets a view of its own.
 type view func(*box, []process) ([]string, error)
 
-var views = []view{viewRows, viewProcesses, viewFiles, viewPorts}
+var views = []view{viewRows, viewProcesses, viewFiles, viewPorts, viewNetwork}
 
 // world prints all that there is of an installation, alike for all VMs.
 func (b *box) world() (string, error) {
@@ -224,7 +225,7 @@ func orElse(s, otherwise string) string {
 }
 
 // viewPorts lists the TCP ports that the installation's processes listen on.
-func viewPorts(_ *box, procs []process) (lines []string, err error) {
+func viewPorts(b *box, procs []process) (lines []string, err error) {
 	owner := map[string]string{}
 	for _, p := range procs {
 		fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.pid))
@@ -237,8 +238,10 @@ func viewPorts(_ *box, procs []process) (lines []string, err error) {
 			}
 		}
 	}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		text, err := os.ReadFile(table)
+	for _, table := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
+		var text []byte
+		var err error
+		b.in(func() { text, err = os.ReadFile(table) })
 		if err != nil {
 			continue // a kernel without IPv6
 		}
@@ -267,7 +270,7 @@ func hexAddr(s string) string {
 // it the time to come to be so: a qemu-img whose daemon was killed runs on for
 // some milliseconds.
 func (b *box) compare(state string) error {
-	file := filepath.Join("testdata", state+".world")
+	file := filepath.Join("testdata", b.worlds, state+".world")
 	want, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) && *update {
 		text, err := b.world()

@@ -86,6 +86,7 @@ func workstation(t *testing.T, vm string) box {
 	b.booted(vm)
 	dir := t.TempDir()
 	tiny(t, filepath.Join(dir, "bundle"))
+	must(t, os.Mkdir(filepath.Join(dir, "standin"), 0o755))
 	build := exec.CommandContext(t.Context(), filepath.Join(sandbox.Root(), "scripts", "go"), "test", "-c", "-o", filepath.Join(dir, "standin", "qemu-system-x86_64"), "./test/matrix")
 	build.Dir, build.Env = sandbox.Root(), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -22,23 +22,20 @@ func (s *server) do(c *conn, r privileged.Request) (err error) {
 	}
 	begun := time.Now()
 	defer func() { log.Info("request", "took", time.Since(begun), "changed", len(changes), "err", err) }()
-	if err := allow(s.policy, s.uid, r); err != nil {
-		return err
+	if err = allow(s.policy, s.uid, r); err == nil {
+		err = fault.At("request")
 	}
-	if err := fault.At("request"); err != nil {
-		return err
-	}
-	switch r.Op {
-	case privileged.NetworkProbe:
+	switch {
+	case err != nil:
+	case r.Op == privileged.NetworkProbe:
 		err = s.router.Probe(context.Background())
-	case privileged.NetworkSet:
+	case r.Op == privileged.NetworkSet:
 		changes, err = s.set(c, r)
-	case privileged.KVMAllow:
+	case r.Op == privileged.KVMAllow:
 		err = allowKVM(s.kvm, s.uid)
-	case privileged.KVMRevoke:
+	case r.Op == privileged.KVMRevoke:
 		err = revokeKVM(s.kvm, s.uid)
-	case privileged.RootExit: // once it is answered
-	}
+	} // and root.exit once it is answered
 	return err
 }
 

@@ -129,13 +129,17 @@ func (h Host) Put(f File) error {
 		return err
 	}
 	tmp := p + ".new" // resolvers read *.conf; dnsmasq of another directory than Debian's reads all
-	if err := os.WriteFile(tmp, []byte(f.Content), 0o644); err != nil {
-		return err
+	err := os.WriteFile(tmp, []byte(f.Content), 0o644)
+	if err == nil {
+		err = os.Chmod(tmp, 0o644)
 	}
-	if err := errors.Join(os.Chmod(tmp, 0o644), os.Rename(tmp, p)); err != nil {
-		return errors.Join(err, os.Remove(tmp))
+	if err == nil {
+		err = os.Rename(tmp, p)
 	}
-	return nil
+	if err != nil {
+		_ = os.Remove(tmp) // half of it, perhaps: the disk may be full
+	}
+	return err
 }
 
 // Remove takes a file of ours away, and its directory if that was made for it and

@@ -39,7 +39,9 @@ func argv(m vmm.Machine, socket, accel string, khz int) ([]string, error) {
 	if accel == accelKVM {
 		a = append(a, "-accel", accelKVM, "-cpu", "host")
 	} else {
-		a = append(a, "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max")
+		// A guest that is told of fast string instructions copies and clears by
+		// them, and QEMU's emulation of those is slower than that of plain moves.
+		a = append(a, "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,-erms,-fsrm")
 		// A guest's kernel that cannot calibrate its TSC in time hangs for ever.
 		// The emulated TSCs of several CPUs are one clock, but on a busy host the
 		// kernel's test of that fails, and its next best clock loses seconds.

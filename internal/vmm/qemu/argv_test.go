@@ -46,7 +46,7 @@ func TestArgv(t *testing.T) {
 -device virtio-rng-device,rng=rng
 -device pvpanic
 -accel tcg,thread=multi,tb-size=256
--cpu max
+-cpu max,-erms,-fsrm
 -drive if=none,id=disk0,format=qcow2,discard=unmap,file=/s/a,,b.qcow2
 -device virtio-blk-device,drive=disk0
 -drive if=none,id=disk1,format=raw,discard=unmap,file=/s/blobs/m,read-only=on

@@ -24,6 +24,7 @@ import (
 	"banger/internal/version"
 	"banger/internal/vm"
 	"banger/internal/vmm"
+	"banger/internal/vmm/kvm"
 	"banger/internal/vmm/qemu"
 )
 
@@ -72,7 +73,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	d.usernet = d.newUsernet(tools)
 	d.scopes = &scoper{Host: tools, d: d, manager: usermanager.Of(os.Geteuid())}
 	d.scopes.self(ctx)
-	d.backends = []vmm.Backend{qemu.New(d.scopes, d.watcher, os.Geteuid(), time.Now)}
+	d.backends = []vmm.Backend{qemu.New(d.scopes, d.watcher, kvm.New(os.Geteuid(), nil), os.Geteuid(), time.Now)}
 	d.bundles = bundles{
 		builder: bundle.Builder{
 			Runner: tools, Version: version.Build(), UID: os.Geteuid(), User: userName(),

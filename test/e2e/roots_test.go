@@ -21,6 +21,7 @@ import (
 	"banger/internal/host"
 	"banger/internal/initramfs"
 	"banger/internal/vmm"
+	"banger/internal/vmm/kvm"
 	"banger/internal/vmm/qemu"
 	"banger/test/sandbox"
 )
@@ -132,7 +133,7 @@ func (b *bare) start(t *testing.T) vmm.Process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.Close() })
-	p, err := qemu.New(host.New(os.Getenv("PATH")), w, os.Geteuid(), time.Now).Start(t.Context(), b.machine, nil)
+	p, err := qemu.New(host.New(os.Getenv("PATH")), w, kvm.New(os.Geteuid(), nil), os.Geteuid(), time.Now).Start(t.Context(), b.machine, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

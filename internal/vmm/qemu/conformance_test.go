@@ -15,6 +15,7 @@ import (
 	"banger/internal/host"
 	"banger/internal/network/usernet/passt"
 	"banger/internal/vmm"
+	"banger/internal/vmm/kvm"
 	"banger/internal/vmm/qemu"
 	"banger/internal/vmm/vmmtest"
 )
@@ -90,7 +91,7 @@ func backendOn(t *testing.T, path string) *qemu.Backend {
 			t.Error(err)
 		}
 	})
-	return qemu.New(host.New(path), w, os.Geteuid(), time.Now)
+	return qemu.New(host.New(path), w, kvm.New(os.Geteuid(), nil), os.Geteuid(), time.Now)
 }
 
 // readBundle returns the paths of the default artifact of each kind.

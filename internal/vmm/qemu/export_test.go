@@ -9,11 +9,9 @@ import (
 
 // Inner parts, for tests in the external package.
 var (
-	SocketIn   = socketIn
-	Virtualise = virtualises
-	TSCKHz     = tscKHz
-	RunGuest   = runGuest
-	Streams    = streams
+	SocketIn = socketIn
+	TSCKHz   = tscKHz
+	Streams  = streams
 )
 
 // Argv is argv for a fixed TSC rate.

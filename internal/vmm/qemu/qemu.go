@@ -18,9 +18,13 @@ import (
 	"banger"
 	"banger/internal/host"
 	"banger/internal/vmm"
+	"banger/internal/vmm/kvm"
 )
 
 const (
+	accelKVM = "kvm"
+	accelTCG = "tcg"
+
 	name          = "qemu"
 	tool          = "qemu-system-x86_64"
 	handleVersion = 1
@@ -39,6 +43,7 @@ type Starter interface {
 type Backend struct {
 	host    Starter
 	watcher *host.Watcher
+	kvm     *kvm.Device
 	uid     int // of the daemon
 	now     func() time.Time
 	// patience is how long a VMM that an earlier daemon left may keep Adopt waiting.
@@ -46,13 +51,12 @@ type Backend struct {
 
 	mu      sync.Mutex
 	version string // "": not asked yet
-	kvm     kvm
-	khz     int // of the host's TSC; 0: not measured yet
+	khz     int    // of the host's TSC; 0: not measured yet
 }
 
 // New returns the backend of a daemon that runs as uid.
-func New(h Starter, w *host.Watcher, uid int, now func() time.Time) *Backend {
-	return &Backend{host: h, watcher: w, uid: uid, now: now, patience: adoptLimit}
+func New(h Starter, w *host.Watcher, k *kvm.Device, uid int, now func() time.Time) *Backend {
+	return &Backend{host: h, watcher: w, kvm: k, uid: uid, now: now, patience: adoptLimit}
 }
 
 // Name implements vmm.Backend.
@@ -75,7 +79,7 @@ func (b *Backend) Probe(ctx context.Context) (vmm.Caps, error) {
 		b.khz = tscKHz()
 	}
 	accel, why := accelKVM, "hardware virtualisation works"
-	if err := b.kvm.probe(b.uid); err != nil {
+	if err := b.kvm.Probe(ctx); err != nil {
 		accel, why = accelTCG, err.Error()+"; guests are emulated in software, which is slow"
 	}
 	return vmm.Caps{
@@ -116,6 +120,13 @@ func (b *Backend) Start(ctx context.Context, m vmm.Machine, launched func(banger
 		}
 		defer tap.Close()
 		cmd.Files = []*os.File{tap}
+	}
+	if caps.Accelerator == accelKVM {
+		release, err := b.kvm.Hold(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer release() // once QEMU answers it has opened the device
 	}
 	said := host.SizeOf(m.VMMLog) // by earlier runs
 	id, err := b.host.Launch(ctx, cmd, m.VMMLog)

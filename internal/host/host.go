@@ -40,5 +40,6 @@ type Cmd struct {
 	Files  []*os.File        // descriptors 3 and up
 	Stderr func(line string) // each line of stderr as it comes, escaped; may be nil
 	Owner  *banger.Owner     // nil: as the daemon
+	Out    string            // of a Launch: where stdout is appended to, if not to the log
 	Scope  string            // of a Launch: the systemd scope that the process is to have, where there is one
 }

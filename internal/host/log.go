@@ -27,6 +27,15 @@ func OpenLog(path string, o *banger.Owner) (*os.File, error) {
 	return f, nil
 }
 
+// MakeLog makes a log that a process will open itself, as its own user.
+func MakeLog(path string, o *banger.Owner) error {
+	f, err := OpenLog(path, o)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 func giveLog(f *os.File, o *banger.Owner) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {

@@ -161,13 +161,20 @@ func (h *Host) Launch(ctx context.Context, c Cmd, log string) (ProcID, error) {
 		return ProcID{}, fmt.Errorf("open the log of %s: %w", c.Tool, err)
 	}
 	defer out.Close()
+	stdout := out
+	if c.Out != "" {
+		if stdout, err = OpenLog(c.Out, c.Owner); err != nil {
+			return ProcID{}, fmt.Errorf("open the output of %s: %w", c.Tool, err)
+		}
+		defer stdout.Close()
+	}
 	if err := keepDescriptors(); err != nil {
 		return ProcID{}, err
 	}
 	p, err := os.StartProcess(path, append([]string{c.Tool}, c.Args...), &os.ProcAttr{
 		Dir:   c.Dir,
 		Env:   h.env(c.Env),
-		Files: append([]*os.File{null, out, out}, c.Files...),
+		Files: append([]*os.File{null, stdout, out}, c.Files...),
 		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: credential(c.Owner)},
 	})
 	if err != nil {

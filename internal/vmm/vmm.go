@@ -57,6 +57,12 @@ type Consoler interface {
 	Console(ctx context.Context) (net.Conn, error)
 }
 
+// A Talker is a Process whose VMM writes logs of its own, beside the Machine's.
+type Talker interface {
+	// CutLogs bounds each of them to about limit bytes on disk.
+	CutLogs(limit int64) error
+}
+
 // Caps is what a backend offers on this host.
 type Caps struct {
 	Formats     []banger.DiskFormat // what it can boot from
@@ -64,6 +70,8 @@ type Caps struct {
 	Why         string              // why this accelerator: one line for doctor and errors
 	Version     string              // of the VMM program
 	Stream      bool                // Endpoint.Socket can be used
+	NeedsTap    bool                // no endpoint but one with a Tap can be used
+	Warning     string              // what is wrong with this version, for doctor; "": nothing known
 }
 
 // A Machine is all that a backend needs to boot one VM. Paths are absolute.
@@ -73,6 +81,7 @@ type Machine struct {
 	Launch    string   // unique to this launch, stored before it
 	Dir       string   // the VM's 0700 directory in the state directory: control socket
 	Kernel    string   // bzImage
+	VMLinux   string   // the same kernel as an ELF file; "": the image has none
 	Initrd    string   // the joined initramfs; may be unlinked once Start has returned
 	Cmdline   []string // kernel arguments that do not depend on the backend
 	CPUs      int

@@ -20,7 +20,13 @@ func (b *Backend) Adopt(ctx context.Context, h banger.Handle) (vmm.Process, erro
 		return nil, banger.Errorf(banger.Internal, "no handle of this backend: %s, version %d", h.Backend, h.Version).
 			WithRemedy("a newer banger launched this VM: use that one")
 	}
-	found, err := b.find(h)
+	found, err := host.Find(host.Wanted{
+		ID: host.ProcID{PID: h.PID, Started: h.Started}, Arg: marker(h.Launch), UID: b.uid,
+		Is: func(argv []string) bool { return isLaunch(argv, h.Launch) },
+	})
+	if errors.Is(err, host.ErrGone) {
+		return nil, vmm.ErrGone
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -62,29 +68,4 @@ func ask(ctx context.Context, h banger.Handle, gone <-chan struct{}) (*monitor, 
 		return nil, "", err
 	}
 	return mon, status, nil
-}
-
-// find proves the identity of the VMM that h stands for: PID and start time
-// where they are known, and in any case the launch ID in its argv.
-func (b *Backend) find(h banger.Handle) (host.Proc, error) {
-	if h.PID != 0 {
-		p, err := host.Inspect(host.ProcID{PID: h.PID, Started: h.Started})
-		if errors.Is(err, host.ErrGone) || err == nil && !isLaunch(p.Argv, h.Launch) {
-			return host.Proc{}, vmm.ErrGone
-		}
-		return p, err // another error: nobody knows whether it lives
-	}
-	all, err := host.FindByArg(marker(h.Launch))
-	if err != nil {
-		return host.Proc{}, err
-	}
-	for _, p := range all {
-		// Anybody may give a process such an argv; root's daemon has users of
-		// its own for its VMs.
-		own := p.UID == b.uid || b.uid == 0 && p.UID >= banger.FirstOwner && p.UID <= banger.LastOwner
-		if isLaunch(p.Argv, h.Launch) && own {
-			return p, nil
-		}
-	}
-	return host.Proc{}, vmm.ErrGone
 }

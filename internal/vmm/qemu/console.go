@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"banger"
+	"banger/internal/host"
 	"banger/internal/vmm"
 )
 
@@ -36,7 +37,7 @@ func (p *process) Console(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the console: %w", err)
 	}
-	if err := isPeer(conn, p.h.PID); err != nil {
+	if err := host.IsPeer(conn, p.h.PID); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to the console: %w", err), conn.Close())
 	}
 	return conn, nil

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,14 +101,14 @@ func (b *Backend) Start(ctx context.Context, m vmm.Machine, launched func(banger
 		return nil, banger.Errorf(banger.HostUnready, "path of the control socket is too long (%d bytes, at most %d): %s", len(socket), maxSocketPath, socket).
 			WithRemedy("set BANGER_STATE_DIR to a shorter path")
 	}
-	if err := removeStale(socket); err != nil {
+	if err := host.RemoveStale(socket); err != nil {
 		return nil, err
 	}
 	args, err := argv(m, socket, caps.Accelerator, b.khz)
 	if err != nil {
 		return nil, err
 	}
-	if err := prepareLog(m.SerialLog, m.Owner); err != nil {
+	if err := host.MakeLog(m.SerialLog, m.Owner); err != nil {
 		return nil, fmt.Errorf("open the serial log: %w", err)
 	}
 	cmd := host.Cmd{Tool: tool, Args: args, Dir: "/", Scope: "banger-vm-" + string(m.VM) + "-" + m.Launch, Owner: m.Owner}
@@ -154,28 +153,6 @@ func (b *Backend) Start(ctx context.Context, m vmm.Machine, launched func(banger
 		return nil, e.WithLog(m.VMMLog)
 	}
 	return nil, err
-}
-
-// prepareLog makes a log that QEMU will open itself, as its own user.
-func prepareLog(path string, o *banger.Owner) error {
-	f, err := host.OpenLog(path, o)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-// removeStale removes the socket of a VMM that has ended. One that lives would
-// lose its only door.
-func removeStale(socket string) error {
-	if conn, err := net.Dial("unix", socket); err == nil {
-		conn.Close()
-		return banger.Errorf(banger.Busy, "another VMM listens on %s", socket)
-	}
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove a stale control socket: %w", err)
-	}
-	return nil
 }
 
 // begin takes a process that was just launched under its control; host.ErrGone

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"banger"
 	"banger/internal/host"
 )
@@ -59,7 +57,7 @@ func dialMonitor(ctx context.Context, h banger.Handle, gone <-chan struct{}) (*m
 	for wait := dialEvery; ; wait = min(wait*5/4, dialSeldom) {
 		conn, err := d.DialContext(ctx, "unix", h.Socket)
 		if err == nil {
-			if err = isPeer(conn, h.PID); err == nil {
+			if err = host.IsPeer(conn, h.PID); err == nil {
 				return newMonitor(ctx, conn, gone)
 			}
 			conn.Close()
@@ -75,27 +73,6 @@ func dialMonitor(ctx context.Context, h banger.Handle, gone <-chan struct{}) (*m
 			return nil, fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		}
 	}
-}
-
-// isPeer returns nil if the process pid listens at the other end.
-func isPeer(conn net.Conn, pid int) error {
-	u, ok := conn.(*net.UnixConn)
-	if !ok {
-		return fmt.Errorf("%T is no unix socket", conn)
-	}
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var cred *unix.Ucred
-	cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(cerr, err); err != nil {
-		return err
-	}
-	if int(cred.Pid) != pid {
-		return fmt.Errorf("process %d listens there, not the VMM (%d)", cred.Pid, pid)
-	}
-	return nil
 }
 
 func newMonitor(ctx context.Context, conn net.Conn, gone <-chan struct{}) (*monitor, error) {

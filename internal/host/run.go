@@ -27,7 +27,8 @@ const (
 
 // A Host is the real one: Runner and Launcher.
 type Host struct {
-	path string // PATH
+	path   string            // PATH
+	places map[string]string // of tools that are not looked for
 }
 
 // New returns the real host, with the daemon's own PATH.

@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ var tools = map[string]string{
 	"apt-config":         "apt",
 	"apt-get":            "apt",
 	"dpkg-deb":           "dpkg",
+	"firecracker":        "", // no package has it
 	"dpkg-query":         "dpkg",
 	"mke2fs":             "e2fsprogs",
 	"mmdebstrap":         "mmdebstrap",
@@ -35,6 +37,25 @@ var ErrMissing = errors.New("not installed")
 // sbin is searched after PATH: an ordinary user's PATH does not have it.
 var sbin = []string{"/usr/local/sbin", "/usr/sbin", "/sbin"}
 
+// At makes h run the program at an absolute path as tool; "" changes nothing.
+func (h *Host) At(tool, path string) *Host {
+	if path == "" {
+		return h
+	}
+	places := maps.Clone(h.places)
+	if places == nil {
+		places = map[string]string{}
+	}
+	places[tool] = path
+	return &Host{path: h.path, places: places}
+}
+
+// runnable reports whether there is a program at path.
+func runnable(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
+}
+
 // Look returns the absolute path of an approved tool. One that is missing is
 // HostUnready, with the package to install.
 func (h *Host) Look(tool string) (string, error) {
@@ -42,13 +63,19 @@ func (h *Host) Look(tool string) (string, error) {
 	if !ok {
 		return "", banger.Errorf(banger.Internal, "%s is not an approved tool", tool)
 	}
+	if p := h.places[tool]; p != "" {
+		if !runnable(p) {
+			return "", banger.Errorf(banger.HostUnready, "%s, which is to be run as %s, is no program", p, tool).
+				WithRemedy("correct its path in the configuration or the environment, then banger daemon restart")
+		}
+		return p, nil
+	}
 	dirs := slices.Concat(filepath.SplitList(h.path), sbin)
 	// A relative PATH entry means whatever directory we are in.
 	dirs = slices.DeleteFunc(dirs, func(dir string) bool { return !filepath.IsAbs(dir) })
 	for _, dir := range dirs {
 		p := filepath.Join(dir, tool)
-		st, err := os.Stat(p)
-		if err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+		if runnable(p) {
 			return p, nil
 		}
 	}

@@ -30,6 +30,7 @@ import (
 	"banger/internal/network/routed"
 	"banger/internal/network/usernet"
 	"banger/internal/op"
+	"banger/internal/storage"
 	"banger/internal/store"
 	"banger/internal/version"
 	"banger/internal/vm"
@@ -85,6 +86,7 @@ type daemon struct {
 	vms      *vm.Manager
 	watcher  *host.Watcher
 	backends []vmm.Backend
+	disks    []storage.Strategy
 	usernet  *usernet.Attacher
 	owners   func(banger.Lease) *banger.Owner // of a VM with that lease; nil: our own user
 	images   *image.Catalog

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -12,8 +13,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/bundle"
 	"banger/internal/doctor"
-	"banger/internal/host"
-	"banger/internal/storage/overlay"
+	"banger/internal/storage"
 	"banger/internal/version"
 )
 
@@ -41,10 +41,7 @@ func (d *daemon) checks(named string) []doctor.Check {
 		{Name: "state directory", For: start, Probe: d.checkSpace},
 		{Name: "backend qemu", For: start, Probe: d.checkBackend},
 		{Name: "accelerator", For: start, Needs: []string{"backend qemu"}, Probe: d.checkAccelerator},
-		{Name: "storage overlay", For: start, Probe: func(ctx context.Context) doctor.Result {
-			err := overlay.New(host.New(os.Getenv("PATH"))).Probe(ctx, d.layout.VMs())
-			return doctor.FromError(err, "qemu-img is there")
-		}},
+		{Name: "storage", For: start, Needs: []string{"backend qemu"}, Probe: d.checkStorage},
 		{Name: "runtime bundle", For: start, Probe: d.checkBundle(named)},
 		{Name: "network user", For: start, Needs: []string{"backend qemu"}, Probe: d.checkUsernet},
 		{Name: "network routed", Probe: d.checkRouted},
@@ -86,6 +83,28 @@ func (d *daemon) checkAccelerator(ctx context.Context) doctor.Result {
 	r := doctor.Result{Status: doctor.OK, Message: caps.Accelerator + ": " + caps.Why}
 	if caps.Accelerator != "kvm" {
 		r.Status, r.Remedy = doctor.Warning, "use a machine with hardware virtualisation, or switch on nested virtualisation, for full speed"
+	}
+	return r
+}
+
+// checkStorage tells what a new root disk would be, and why nothing better.
+func (d *daemon) checkStorage(ctx context.Context) doctor.Result {
+	caps, err := d.backends[0].Probe(ctx)
+	if err != nil {
+		return doctor.FromError(err, "")
+	}
+	s, err := storage.Choose(ctx, d.layout.VMs(), caps.Formats, d.disks...)
+	if err != nil {
+		return doctor.FromError(err, "")
+	}
+	r := doctor.Result{Status: doctor.OK, Message: s.Name()}
+	for _, better := range d.disks[:slices.Index(d.disks, s)] {
+		if e := banger.AsError(better.Probe(ctx, d.layout.VMs())); e != nil {
+			r.Message += fmt.Sprintf("; not %s: %s", better.Name(), e.Message)
+		}
+	}
+	if s.Name() == "copy" {
+		r.Status, r.Remedy = doctor.Warning, "for disks that take neither time nor room: sudo apt install qemu-utils, or keep banger's state on btrfs"
 	}
 	return r
 }

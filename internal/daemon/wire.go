@@ -18,6 +18,7 @@ import (
 	"banger/internal/network/addr"
 	"banger/internal/op"
 	"banger/internal/storage"
+	"banger/internal/storage/clone"
 	"banger/internal/storage/overlay"
 	"banger/internal/store"
 	"banger/internal/usermanager"
@@ -74,6 +75,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	d.scopes = &scoper{Host: tools, d: d, manager: usermanager.Of(os.Geteuid())}
 	d.scopes.self(ctx)
 	d.backends = []vmm.Backend{qemu.New(d.scopes, d.watcher, kvm.New(os.Geteuid(), nil), os.Geteuid(), time.Now)}
+	d.disks = []storage.Strategy{clone.Reflink(), overlay.New(tools), clone.Copy()}
 	d.bundles = bundles{
 		builder: bundle.Builder{
 			Runner: tools, Version: version.Build(), UID: os.Geteuid(), User: userName(),
@@ -92,7 +94,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	d.ssh = &sshHosts{store: d.store, layout: d.layout, banger: beside(exe, cliName), log: d.log}
 	d.vms = vm.New(instrumented(vm.Config{
 		Store: namedStore{d.store, d.ssh.write}, Images: images{d.images}, Backends: d.backends,
-		Disks: []storage.Strategy{overlay.New(tools)}, Nets: []network.Attacher{d.usernet, d.routed},
+		Disks: d.disks, Nets: []network.Attacher{d.usernet, d.routed},
 		Paths: d.layout, Guests: vm.NewSSH(signer, d.log),
 		IdentityFile: d.layout.Key(), AuthorizedKey: guest.AuthorizedKey(signer.PublicKey()),
 		Limits:   vm.Limits{CPUs: c.CPUs, Memory: c.Memory, Disk: c.Disk, HostMemory: hostMemory},

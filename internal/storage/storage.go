@@ -46,9 +46,22 @@ type Gauge interface {
 }
 
 // A Sizer is a Strategy that tells a disk's virtual size, in bytes, without
-// touching it.
+// touching it. NotFound if it has made none there.
 type Sizer interface {
 	Size(d Disk) (int64, error)
+}
+
+// Of returns the first of the strategies that has made d, nil if none has: a disk
+// stays what it is, whatever Choose would make today.
+func Of(d Disk, in ...Strategy) Strategy {
+	for _, s := range in {
+		if z, ok := s.(Sizer); ok {
+			if _, err := z.Size(d); banger.CodeOf(err) != banger.NotFound {
+				return s
+			}
+		}
+	}
+	return nil
 }
 
 // Choose returns the first strategy that works in dir and whose format the

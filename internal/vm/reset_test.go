@@ -83,3 +83,23 @@ func TestResetWrongState(t *testing.T) {
 		t.Errorf("of none: %v", err)
 	}
 }
+
+// A disk in a format that the backend does not boot is not touched, and the error
+// says what can be done.
+func TestDiskThatIsNotBooted(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(nil)
+	if _, err := m.Create(t.Context(), vm.Create{Name: ptr("web"), NoStart: true}, quiet{}); err != nil {
+		t.Fatal(err)
+	}
+	before := w.String()
+	w.format = "vmdk"
+	_, err := m.Start(t.Context(), "web", quiet{})
+	e := banger.AsError(err)
+	if e == nil || e.Code != banger.WrongState || !strings.Contains(e.Message, "vmdk") || !strings.Contains(e.Remedy, "vm set web --backend") || !strings.Contains(e.Remedy, "vm reset web") {
+		t.Errorf("%+v", e)
+	}
+	if got := w.String(); got != before {
+		t.Errorf("%s\nbecame\n%s", before, got)
+	}
+}

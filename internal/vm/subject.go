@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"banger"
@@ -76,7 +77,7 @@ func (s *subject) backend() (vmm.Backend, error) {
 	return nil, banger.Errorf(banger.HostUnready, "this banger has no backend %q", s.rec.Spec.Backend)
 }
 
-// strategy is the way of making this VM's root disk.
+// strategy is the way in which this VM's root disk was made, or is to be made.
 func (s *subject) strategy(ctx context.Context) (storage.Strategy, error) {
 	b, err := s.backend()
 	if err != nil {
@@ -86,7 +87,16 @@ func (s *subject) strategy(ctx context.Context) (storage.Strategy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return storage.Choose(ctx, s.m.c.Paths.VMDir(s.rec.ID), caps.Formats, s.m.c.Disks...)
+	made := storage.Of(s.storageDisk(), s.m.c.Disks...)
+	if made == nil {
+		return storage.Choose(ctx, s.m.c.Paths.VMDir(s.rec.ID), caps.Formats, s.m.c.Disks...)
+	}
+	if !slices.Contains(caps.Formats, made.Format()) {
+		name := s.rec.Spec.Name
+		return nil, banger.Errorf(banger.WrongState, "the root disk of %s is %s, which %s does not boot", name, made.Format(), b.Name()).
+			WithRemedy("banger vm set %s --backend NAME, with the one that it was made with; or, to throw away what it holds: banger vm reset %s", name, name)
+	}
+	return made, nil
 }
 
 func (s *subject) attacher() (network.Attacher, error) { return s.m.attacher(s.rec.Spec) }

@@ -58,13 +58,14 @@ type world struct {
 	system    func(*process) string // what a guest's init says, may be nil: running
 	stuck     chan struct{}         // if not nil: VMMs answer no new daemon until it is closed
 	cut       chan struct{}         // closed: networks are gone
+	format    banger.DiskFormat     // of disks
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir := t.TempDir()
 	w := &world{
-		t: t, lines: map[string]bool{}, procs: map[string]*process{}, sizes: map[banger.VMID]int64{},
+		t: t, lines: map[string]bool{}, procs: map[string]*process{}, sizes: map[banger.VMID]int64{}, format: banger.FormatQCOW2,
 		patience: 10 * time.Second, cut: make(chan struct{}),
 	}
 	w.layout = layout.Layout{State: filepath.Join(dir, "s"), Run: filepath.Join(dir, "r")}
@@ -191,7 +192,7 @@ func (images) Collect(context.Context) error { return nil }
 type disks struct{ w *world }
 
 func (disks) Name() string                        { return "pretend" }
-func (disks) Format() banger.DiskFormat           { return banger.FormatQCOW2 }
+func (s disks) Format() banger.DiskFormat         { return s.w.format }
 func (disks) Probe(context.Context, string) error { return nil }
 func (s disks) Create(_ context.Context, _ storage.Base, d storage.Disk) error {
 	s.w.set("disk " + string(d.VM))

@@ -8,9 +8,8 @@ import (
 	"math"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"banger/internal/storage"
+	"banger/internal/storage/diskfile"
 )
 
 // A header is what is read of a qcow2 file here.
@@ -19,25 +18,8 @@ type header struct {
 	backing string // name of the base
 }
 
-// open opens a file that may have been swapped for anything by who owns its
-// directory: no link is followed, no FIFO waited for.
-func open(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	fi, err := f.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", name)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
 func readHeader(name string) (header, error) {
-	f, err := open(name)
+	f, err := diskfile.Open(name, os.O_RDONLY)
 	if err != nil {
 		return header{}, err
 	}
@@ -81,39 +63,11 @@ func parseHeader(r io.ReaderAt) (header, error) {
 	return h, nil
 }
 
-// settle makes a new file private and durable, and checks that it is the
-// owner's: the directory is, and only files of its own may be touched there.
+// settle makes a new file private and durable.
 func settle(name string, d storage.Disk) (err error) {
-	f, err := open(name)
+	f, err := diskfile.OpenOwn(name, os.O_RDONLY, d)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return err
-	}
-	if want := ownerUID(d); st.Uid != want {
-		return fmt.Errorf("%s belongs to user %d, not %d", name, st.Uid, want)
-	}
-	if err := f.Chmod(0o600); err != nil {
-		return err
-	}
-	return f.Sync()
-}
-
-func ownerUID(d storage.Disk) uint32 {
-	if d.Owner != nil {
-		return d.Owner.UID
-	}
-	return uint32(os.Geteuid())
-}
-
-// syncDir makes a rename in dir durable.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return errors.Join(f.Chmod(0o600), f.Sync(), f.Close())
 }

@@ -12,13 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"banger"
 	"banger/internal/host"
 	"banger/internal/storage"
+	"banger/internal/storage/diskfile"
 )
 
 const (
@@ -66,15 +64,12 @@ func (s *Strategy) Create(ctx context.Context, base storage.Base, d storage.Disk
 	case err == nil:
 		return nil
 	case !errors.Is(err, fs.ErrNotExist):
-		return broken(d, err)
+		return diskfile.Broken(d, path(d), err)
 	}
-	if err := present(base); err != nil {
+	if err := diskfile.CheckNew(base, d); err != nil {
 		return err
 	}
-	if d.Size < base.Size {
-		return banger.Errorf(banger.Invalid, "a disk of %s is smaller than its image (%s)", banger.FormatSize(d.Size), banger.FormatSize(base.Size))
-	}
-	if err := sweep(d.Dir); err != nil {
+	if err := diskfile.Sweep(d.Dir, tempPrefix); err != nil {
 		return fmt.Errorf("create root disk: %w", err)
 	}
 	temp := filepath.Join(d.Dir, tempPrefix+rand.Text())
@@ -86,10 +81,10 @@ func (s *Strategy) Create(ctx context.Context, base storage.Base, d storage.Disk
 		err = os.Rename(temp, path(d))
 	}
 	if err == nil {
-		err = syncDir(d.Dir)
+		err = diskfile.SyncDir(d.Dir)
 	}
 	if err != nil {
-		return errors.Join(full(d.Dir, fmt.Errorf("create root disk: %w", err)), remove(temp))
+		return errors.Join(diskfile.Full(d.Dir, fmt.Errorf("create root disk: %w", err)), diskfile.Remove(temp))
 	}
 	return nil
 }
@@ -99,15 +94,15 @@ func (s *Strategy) Create(ctx context.Context, base storage.Base, d storage.Disk
 func (s *Strategy) Attach(ctx context.Context, base storage.Base, d storage.Disk) (string, error) {
 	h, err := readHeader(path(d))
 	if err != nil {
-		return "", broken(d, err)
+		return "", diskfile.Broken(d, path(d), err)
 	}
-	if err := present(base); err != nil {
+	if err := diskfile.Present(base); err != nil {
 		return "", err
 	}
 	if h.backing != base.Path {
 		// -u: the name alone; the content is the same by its digest
 		if err := s.qemuImg(ctx, d, "rebase", "-q", "-u", "-f", "qcow2", "-b", base.Path, "-F", "raw", path(d)); err != nil {
-			return "", fmt.Errorf("attach root disk: %w", full(d.Dir, err))
+			return "", fmt.Errorf("attach root disk: %w", diskfile.Full(d.Dir, err))
 		}
 	}
 	return path(d), nil
@@ -120,7 +115,7 @@ func (s *Strategy) Detach(context.Context, storage.Disk) error { return nil }
 func (s *Strategy) Size(d storage.Disk) (int64, error) {
 	h, err := readHeader(path(d))
 	if err != nil {
-		return 0, broken(d, err)
+		return 0, diskfile.Broken(d, path(d), err)
 	}
 	return h.size, nil
 }
@@ -129,24 +124,20 @@ func (s *Strategy) Size(d storage.Disk) (int64, error) {
 func (s *Strategy) Grow(ctx context.Context, _ storage.Base, d storage.Disk, bytes int64) error {
 	h, err := readHeader(path(d))
 	if err != nil {
-		return broken(d, err)
+		return diskfile.Broken(d, path(d), err)
 	}
-	switch {
-	case bytes == h.size:
-		return nil
-	case bytes < h.size:
-		return banger.Errorf(banger.Invalid, "a disk never shrinks: this one has %s, not %s", banger.FormatSize(h.size), banger.FormatSize(bytes)).
-			WithRemedy("ask for %s or more", banger.FormatSize(h.size))
+	if grow, err := diskfile.CheckGrow(h.size, bytes); err != nil || !grow {
+		return err
 	}
 	if err := s.qemuImg(ctx, d, "resize", "-q", "-f", "qcow2", path(d), strconv.FormatInt(bytes, 10)); err != nil {
-		return fmt.Errorf("grow root disk: %w", full(d.Dir, err))
+		return fmt.Errorf("grow root disk: %w", diskfile.Full(d.Dir, err))
 	}
 	return nil
 }
 
 // Remove deletes the file, and what a killed Create left of one.
 func (s *Strategy) Remove(_ context.Context, d storage.Disk) error {
-	if err := errors.Join(remove(path(d)), sweep(d.Dir)); err != nil {
+	if err := errors.Join(diskfile.Remove(path(d)), diskfile.Sweep(d.Dir, tempPrefix)); err != nil {
 		return fmt.Errorf("remove root disk: %w", err)
 	}
 	return nil
@@ -158,63 +149,3 @@ func (s *Strategy) qemuImg(ctx context.Context, d storage.Disk, args ...string) 
 }
 
 func path(d storage.Disk) string { return filepath.Join(d.Dir, fileName) }
-
-// present reports a base that is gone, before qemu-img does with less words.
-func present(base storage.Base) error {
-	_, err := os.Stat(base.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return banger.Errorf(banger.NotFound, "the image's file %s is gone", base.Path).WithRemedy("banger bundle build, then create the VM anew")
-	}
-	if err != nil {
-		return fmt.Errorf("look at the image's file: %w", err)
-	}
-	return nil
-}
-
-// broken says what is wrong with a disk that should be there.
-func broken(d storage.Disk, err error) error {
-	code, what := banger.Internal, "cannot be read"
-	if errors.Is(err, fs.ErrNotExist) {
-		code, what = banger.NotFound, "is gone"
-	}
-	return banger.Errorf(code, "the root disk of VM %s %s: %w", d.VM, what, err).
-		WithRemedy("put %s back, or delete the VM: banger rm %s", path(d), d.VM)
-}
-
-// full turns err into what it comes from when the file system has no room or
-// is read-only: qemu-img says so in words only.
-func full(dir string, err error) error {
-	var st unix.Statfs_t
-	const enough = 1 << 20
-	if e := unix.Statfs(dir, &st); e != nil {
-		return err
-	}
-	if st.Flags&unix.ST_RDONLY != 0 {
-		return banger.Errorf(banger.HostUnready, "%s is read-only: %w", dir, err).WithRemedy("make it writable: findmnt -T %s", dir)
-	}
-	if st.Bavail*uint64(st.Bsize) >= enough {
-		return err
-	}
-	return banger.Errorf(banger.HostUnready, "%s is full: %w", dir, err).WithRemedy("make room: df -h %s", dir)
-}
-
-// sweep removes what killed Creates left in dir.
-func sweep(dir string) error {
-	ents, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, e := range ents {
-		if strings.HasPrefix(e.Name(), tempPrefix) {
-			err = errors.Join(err, remove(filepath.Join(dir, e.Name())))
-		}
-	}
-	return err
-}
-
-func remove(name string) error {
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}

@@ -26,6 +26,8 @@ type Suite struct {
 	Size func(t *testing.T, path string) int64
 	// Allocates is the most that a new disk may allocate, bytes.
 	Allocates int64
+	// Independent: a disk needs its base no more once it is made.
+	Independent bool
 }
 
 const (

@@ -15,7 +15,7 @@ func TestAt(t *testing.T) {
 	if err := os.WriteFile(path, []byte("#!/bin/sh\necho \"$0\"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	h := host.New(dir)
+	h := host.New(dir + ":/usr/bin:/bin")
 	if got, err := h.At("rm", path).Look("rm"); err != nil || got != path {
 		t.Errorf("%q, %v", got, err)
 	}

@@ -88,7 +88,7 @@ func publicDir(t *testing.T) string {
 
 func exampleMachine() vmm.Machine {
 	return vmm.Machine{
-		VM: "0a1b2c3d", Name: "web", Launch: "00112233445566aa", Dir: "/s/vms/0a1b2c3d",
+		VM: "0a1b2c3d", Name: "web", Launch: "00112233445566fc", Dir: "/s/vms/0a1b2c3d",
 		Kernel: "/s/blobs/k", VMLinux: "/s/blobs/elf", Initrd: "/r/i", Cmdline: []string{"quiet", "panic=1"}, CPUs: 2, Memory: 1 << 30,
 		Disks: []vmm.Disk{
 			{Path: "/dev/mapper/banger-1", Format: banger.FormatRaw},
@@ -170,7 +170,7 @@ func read(t *testing.T, path string) string {
 
 func TestArgv(t *testing.T) {
 	got := strings.Join(firecracker.Argv(exampleMachine(), "/s/vms/0a1b2c3d/api.sock"), " ")
-	want := "--id banger-00112233445566aa --api-sock /s/vms/0a1b2c3d/api.sock" +
+	want := "--id banger-00112233445566fc --api-sock /s/vms/0a1b2c3d/api.sock" +
 		" --log-path /s/vms/0a1b2c3d/firecracker.log --level Info --show-level --metrics-path /s/vms/0a1b2c3d/firecracker.metrics"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -93,11 +93,17 @@ func howEnded(end host.End, console, launch string, halted, killed bool) banger.
 
 // Shutdown implements vmm.Process: Ctrl-Alt-Del.
 func (p *process) Shutdown(ctx context.Context) error {
+	select {
+	case <-p.watch.Gone:
+		return fmt.Errorf("press Ctrl-Alt-Del: %w", host.ErrGone)
+	default:
+	}
 	ctx, cancel := context.WithTimeout(ctx, buttonLimit)
 	defer cancel()
 	ctx, end := whileLives(ctx, p.watch.Gone)
 	defer end()
-	if err := becauseOf(ctx, pressButton(ctx, p.h)); err != nil {
+	err := becauseOf(ctx, pressButton(ctx, p.h))
+	if err != nil && !errors.Is(err, host.ErrGone) { // it ended, if perhaps before it answered
 		return fmt.Errorf("press Ctrl-Alt-Del: %w", err)
 	}
 	return nil

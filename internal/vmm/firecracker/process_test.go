@@ -28,7 +28,7 @@ func notify(t *testing.T, c chan os.Signal, sig os.Signal) {
 }
 
 func TestHowItEnded(t *testing.T) {
-	const launch = "00112233445566aa"
+	const launch = "00112233445566fc"
 	for what, want := range map[string]banger.Exit{
 		"reset:" + guestapi.ExitMarker(launch, "poweroff") + "\r\n[    9.1] reboot: Restarting system\r\n": {Cause: banger.ExitGuest},
 		"reset:" + guestapi.ExitMarker(launch, "reboot") + "\r\n":                                          {Cause: banger.ExitGuest, Reboot: true},
@@ -56,7 +56,7 @@ func TestHowItEnded(t *testing.T) {
 
 // What no process's end says: it was not our child.
 func TestHowAnAdoptedOneEnded(t *testing.T) {
-	const launch = "00112233445566aa"
+	const launch = "00112233445566fc"
 	for _, c := range []struct {
 		console string
 		killed  bool

@@ -31,6 +31,14 @@ type Publisher interface {
 	CheckPublish(ports []banger.Publish, isolated bool) error
 }
 
+// A Translator is an Attacher whose VMs reach the world by NAT of the host's.
+type Translator interface {
+	// CheckNAT reports why VMs cannot have it now: a *banger.Error with a remedy.
+	CheckNAT(ctx context.Context) error
+	// Adjust makes what Attach made follow n.NAT while the VM runs.
+	Adjust(ctx context.Context, n NIC) error
+}
+
 // A Fragile attacher makes networks that can end by themselves while their VM
 // runs.
 type Fragile interface {
@@ -50,6 +58,7 @@ type NIC struct {
 
 	Stream   bool // the VMM can be joined to a process by a unix stream socket
 	Isolated bool
+	NAT      bool // it is to reach the world by NAT
 	Publish  []banger.Publish
 }
 
@@ -65,6 +74,13 @@ type Subnet struct {
 func SubnetOf(p netip.Prefix) Subnet {
 	g := p.Masked().Addr().Next()
 	return Subnet{Prefix: p.Masked(), Gateway: g, Resolver: g.Next()}
+}
+
+// An Uplink is a link by which the host reaches the world.
+type Uplink struct {
+	Name   string
+	MTU    int  // bytes
+	Closed bool // the host forwards, but not what comes in here
 }
 
 // A Router makes the host's network equal to a Config. Set may be called again
@@ -92,4 +108,5 @@ type Tap struct {
 	VM       banger.VMID `json:"vm"`
 	Addr     netip.Addr  `json:"address"`  // in the subnet: the tap's host route is this /32
 	Isolated bool        `json:"isolated"` // from other VMs, both ways
+	NAT      bool        `json:"nat"`      // reaches the world, as the host
 }

@@ -15,8 +15,8 @@ import (
 )
 
 // Protocol numbers the meaning of the messages. A request with a field more or
-// less has another one; bangerd speaks this one and the one before.
-const Protocol = 1
+// less has another one; both sides speak this one and the one before.
+const Protocol = 2
 
 // MaxMessage bounds a message, in bytes: a full Config has less than 100 KiB,
 // and a socket takes 208 KiB at a time unless told otherwise.
@@ -62,19 +62,30 @@ func ParseRequest(b []byte, n int) (r Request, err error) {
 	if err := json.Unmarshal(b, &p); err != nil {
 		return r, invalid("not a request: %v", err)
 	}
-	if p.Protocol != Protocol {
+	switch p.Protocol {
+	case Protocol:
+		err = decode(b, &r)
+	case 1:
+		var old request1
+		err = decode(b, &old)
+		r = old.request()
+	default:
 		return r, invalid("protocol %d is not spoken here, %d is", p.Protocol, Protocol).
 			WithRemedy("end this banger-root, and start the one that belongs to your banger")
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err = d.Decode(&r); err != nil {
-		return Request{}, invalid("not a request of protocol %d: %v", Protocol, err)
+	if err != nil {
+		return Request{}, invalid("not a request of protocol %d: %v", p.Protocol, err)
 	}
 	if n != files {
 		return Request{}, invalid("%d descriptors came with %s, which has %d", n, cut(string(r.Op)), files)
 	}
 	return r, r.Check()
+}
+
+func decode(b []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(into)
 }
 
 func invalid(format string, a ...any) *banger.Error {

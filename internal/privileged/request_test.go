@@ -20,15 +20,22 @@ import (
 	"banger/internal/privileged"
 )
 
-const good = `{"protocol":1,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true}]}}`
+const good = `{"protocol":2,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true,"nat":true}]}}`
 
 func TestGood(t *testing.T) {
 	r, err := privileged.ParseRequest([]byte(good), 0)
-	if err != nil || r.Network.Taps[0] != (network.Tap{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), Isolated: true}) {
+	if err != nil || r.Network.Taps[0] != (network.Tap{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), Isolated: true, NAT: true}) {
 		t.Errorf("%+v %v", r, err)
 	}
+	const old = `{"protocol":1,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true}]}}`
+	if o, err := privileged.ParseRequest([]byte(old), 0); err != nil || o.Network.Taps[0] != (network.Tap{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), Isolated: true}) {
+		t.Errorf("of protocol 1: %+v %v", o, err)
+	}
+	if b, err := json.Marshal(r.In(1)); err != nil || string(b) != old {
+		t.Errorf("in protocol 1: %s, %v", b, err)
+	}
 	for _, op := range []string{"network.probe", "kvm.allow", "kvm.revoke", "root.exit"} {
-		if _, err := privileged.ParseRequest([]byte(`{"protocol":1,"op":"`+op+`"}`), 0); err != nil {
+		if _, err := privileged.ParseRequest([]byte(`{"protocol":2,"op":"`+op+`"}`), 0); err != nil {
 			t.Error(op, err)
 		}
 	}
@@ -43,12 +50,15 @@ func TestGood(t *testing.T) {
 func TestBad(t *testing.T) {
 	var many []string
 	for n := range privileged.MaxTaps + 1 {
-		many = append(many, fmt.Sprintf(`{"vm":"%08x","address":"10.77.%d.%d","isolated":false}`, n, 16+(n+9)>>8, (n+9)&255))
+		many = append(many, fmt.Sprintf(`{"vm":"%08x","address":"10.77.%d.%d","isolated":false,"nat":true}`, n, 16+(n+9)>>8, (n+9)&255))
 	}
 	for name, edit := range map[string][2]string{
 		"not JSON":             {`{"protocol"`, `"protocol"`},
-		"another protocol":     {`"protocol":1`, `"protocol":2`},
-		"no protocol":          {`"protocol":1,`, ``},
+		"another protocol":     {`"protocol":2`, `"protocol":3`},
+		"no protocol":          {`"protocol":2,`, ``},
+		"protocol 0":           {`"protocol":2`, `"protocol":0`},
+		"later field":          {`"protocol":2`, `"protocol":1`},
+		"NAT is no word":       {`"nat":true`, `"nat":"yes"`},
 		"unknown operation":    {`network.set`, `network.get`},
 		"no operation":         {`"op":"network.set",`, ``},
 		"unknown field":        {`"op"`, `"uid":0,"op"`},
@@ -86,7 +96,7 @@ func TestBad(t *testing.T) {
 		"no address":           {`10.77.16.3`, ``},
 		"VM twice":             {`"taps":[`, `"taps":[{"vm":"0a1b2c3d","address":"10.77.16.9","isolated":true},`},
 		"address twice":        {`"taps":[`, `"taps":[{"vm":"0a1b2c3e","address":"10.77.16.3","isolated":true},`},
-		"too many taps":        {`{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true}`, strings.Join(many, ",")},
+		"too many taps":        {`{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true,"nat":true}`, strings.Join(many, ",")},
 	} {
 		msg := strings.Replace(good, edit[0], edit[1], 1)
 		if msg == good {
@@ -100,7 +110,7 @@ func TestBad(t *testing.T) {
 	if _, err := privileged.ParseRequest([]byte(good), 1); banger.CodeOf(err) != banger.Invalid {
 		t.Errorf("with a descriptor: %v", err)
 	}
-	fits := strings.Replace(good, `{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true}`, strings.Join(many[1:], ","), 1)
+	fits := strings.Replace(good, `{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true,"nat":true}`, strings.Join(many[1:], ","), 1)
 	if _, err := privileged.ParseRequest([]byte(fits), 0); err != nil || len(fits) > privileged.MaxMessage {
 		t.Errorf("as many taps as may be, %d bytes: %v", len(fits), err)
 	}
@@ -109,7 +119,9 @@ func TestBad(t *testing.T) {
 // Whatever is accepted is what a client could have sent, and within bounds.
 func FuzzParseRequest(f *testing.F) {
 	f.Add([]byte(good))
-	f.Add([]byte(`{"protocol":1,"op":"root.exit"}`))
+	f.Add([]byte(`{"protocol":2,"op":"root.exit"}`))
+	f.Add([]byte(`{"protocol":1,"op":"kvm.allow"}`))
+	f.Add([]byte(`{"protocol":1,"op":"network.set","network":{"tag":"0000","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3"}]}}`))
 	f.Add([]byte(`{"Protocol":1,"OP":"network.set","network":{"tag":"0000","subnet":"100.64.0.0/28","taps":null}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := privileged.ParseRequest(b, 0)

@@ -27,7 +27,7 @@ func Enter(t *testing.T) {
 	}
 }
 
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: network namespaces with taps need root; run as root to test this")
@@ -76,7 +76,7 @@ type Thread struct {
 }
 
 // New starts a Thread that ends with the test.
-func New(t *testing.T) *Thread {
+func New(t testing.TB) *Thread {
 	t.Helper()
 	needRoot(t)
 	th, err := Open()

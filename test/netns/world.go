@@ -25,6 +25,9 @@ func World() string {
 		a := l.Attrs()
 		names[a.Index] = a.Name
 		fmt.Fprintf(&b, "link %s %s alias=%q mac=%s up=%v", a.Name, l.Type(), a.Alias, a.HardwareAddr, a.Flags&net.FlagUp != 0)
+		for _, n := range a.AltNames {
+			fmt.Fprintf(&b, " altname=%s", n)
+		}
 		if tun, ok := l.(*netlink.Tuntap); ok {
 			fmt.Fprintf(&b, " owner=%d persist=%v mode=%d", tun.Owner, !tun.NonPersist, tun.Mode)
 		}
@@ -73,7 +76,11 @@ func Rules(handles bool) string {
 			if ch.Table.Name != table.Name {
 				continue
 			}
-			fmt.Fprintf(&b, " chain %s hook %d priority %d policy %d\n", ch.Name, *ch.Hooknum, *ch.Priority, *ch.Policy)
+			fmt.Fprintf(&b, " chain %s", ch.Name)
+			if ch.Hooknum != nil { // else others jump to it
+				fmt.Fprintf(&b, " hook %d priority %d policy %d", *ch.Hooknum, *ch.Priority, *ch.Policy)
+			}
+			b.WriteString("\n")
 			for _, r := range must(c.GetRules(table, ch)) {
 				b.WriteString("  rule")
 				if handles {

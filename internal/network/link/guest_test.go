@@ -28,9 +28,14 @@ type guest struct {
 // not be asked: the test is root.
 func plug(t *testing.T, tp network.Tap) guest {
 	t.Helper()
+	return plugInto(t, tag, gateway, tp)
+}
+
+// plugInto is plug for a tap of that installation.
+func plugInto(t *testing.T, tag string, gateway netip.Addr, tp network.Tap) guest {
+	t.Helper()
 	g := guest{netns.New(t), tp}
 	near := openTap(t, addr.TapName(uid, tag, tp.VM))
-	gateway := network.SubnetOf(subnet).Gateway
 	var far *os.File
 	g.Do(func() {
 		far = openTap(t, "eth0")

@@ -1,8 +1,8 @@
 // Package link makes the host's side of routed networks: a link with the
 // gateway's address, a tap with a host route per VM, their sysctls, and the
-// rules of what may pass. It runs in banger-root. It remembers nothing: what
-// is there is read from the kernel, and whose it is from what is written there.
-// It does not translate addresses, and lets nothing out to the world.
+// rules of what may pass and whose address is translated on its way out. It
+// runs in banger-root. It remembers nothing: what is there is read from the
+// kernel, and whose it is from what is written there.
 package link
 
 import (
@@ -54,10 +54,11 @@ func (r *Router) Probe(context.Context) error {
 // that the host leaves no room for. After another error some of that was done; the
 // next Apply does the rest.
 //
-// The order keeps every tap behind the rules: taps that go, go first; the rules
-// know a tap before it is there. The gateway's link is there before anything
-// else and goes last: where an Apply died, whoever may not read rules sees by it
-// that something is left.
+// The order keeps every tap and uplink behind the rules: taps that go, go first,
+// and so does forwarding on what is no uplink any more; the rules know a tap
+// before it is there, and an uplink before it forwards. The gateway's link is there
+// before anything else and goes last: where an Apply died, whoever may not read
+// rules sees by it that something is left.
 func (r *Router) Apply(c network.Config) (changes []string, err error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -70,8 +71,13 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 	s.removeTaps(c)
 	if len(c.Taps) > 0 {
 		s.setGateway()
+	}
+	s.chooseUplinks(c)
+	s.setPassages(c)
+	if len(c.Taps) > 0 {
 		s.setRules(c)
 		s.setTaps(c)
+		s.openUplinks()
 	} else {
 		s.removeRules()
 		s.do(s.mine[s.gatewayAlias()] != nil, "delete gateway link", func() error { return s.LinkDel(s.mine[s.gatewayAlias()]) })
@@ -91,6 +97,9 @@ type setter struct {
 	names map[string]netlink.Link // all links of the host
 	mine  map[string]netlink.Link // by alias: those that belong to uid and tag
 	index map[int]bool            // of these
+
+	uplinks []netlink.Link // by which taps with NAT reach the world
+	opened  []netlink.Link // of these, where banger switches forwarding on
 
 	changes []string
 	err     error

@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -35,11 +36,7 @@ func (s *setter) refuse(c network.Config, resolvs []string) {
 	for _, r := range list(s, "all routes", func() ([]netlink.Route, error) {
 		return s.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	}) {
-		p := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		if r.Dst != nil {
-			ones, _ := r.Dst.Mask.Size()
-			p = netip.PrefixFrom(toAddr(r.Dst.IP), ones)
-		}
+		p := toPrefix(r.Dst)
 		mine := len(r.MultiPath) == 0 && s.index[r.LinkIndex]
 		s.inUse(p.Bits() >= worldly && p.Overlaps(c.Subnet) && !mine, "the host's route to %s (table %d) overlaps the VMs' subnet %s", p, r.Table, c.Subnet)
 		for _, hop := range append(r.MultiPath, &netlink.NexthopInfo{Gw: r.Gw}) {
@@ -53,6 +50,15 @@ func (s *setter) inUse(is bool, format string, a ...any) {
 	if s.err == nil && is {
 		s.err = banger.Errorf(banger.WrongState, format, a...).WithRemedy("give the VMs another subnet: banger network move SUBNET")
 	}
+}
+
+// toPrefix is a route's destination, nil that of a default route.
+func toPrefix(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	ones, _ := n.Mask.Size()
+	return netip.PrefixFrom(toAddr(n.IP), ones)
 }
 
 func toAddr(ip []byte) netip.Addr {

@@ -2,6 +2,8 @@ package link
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -19,7 +21,16 @@ const (
 	setTaps   = "taps"   // all taps
 	setOpen   = "open"   // those that are not isolated
 	setLeases = "leases" // tap and the address that it may send from
+	setNAT    = "nat"    // addresses that reach the world
+	setUp     = "uplinks"
+	setOpened = "opened" // uplinks that forward only because banger says so
 )
+
+// metadata is where clouds tell a machine its secrets, reached from the host
+// alone: link-local addresses (all clouds), Azure's WireServer, Alibaba's.
+var metadata = []netip.Prefix{
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("168.63.129.16/32"), netip.MustParsePrefix("100.100.100.200/32"),
+}
 
 // A ruleset is one installation's table: as it should be, or as it is.
 type ruleset struct {
@@ -31,8 +42,10 @@ type ruleset struct {
 }
 
 func (s *setter) table() *nftables.Table {
-	return &nftables.Table{Family: nftables.TableFamilyINet, Name: fmt.Sprintf("banger_%d_%s", s.uid, s.tag)}
+	return &nftables.Table{Family: nftables.TableFamilyINet, Name: s.tableName()}
 }
+
+func (s *setter) tableName() string { return fmt.Sprintf("%s%d_%s", prefix, s.uid, s.tag) }
 
 func (s *setter) ruleset(c network.Config) *ruleset {
 	r := &ruleset{table: s.table(), elems: map[string][]nftables.SetElement{}, rules: map[string][]*nftables.Rule{}}
@@ -41,6 +54,9 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 		{Table: r.table, Name: setTaps, KeyType: nftables.TypeIFName},
 		{Table: r.table, Name: setOpen, KeyType: nftables.TypeIFName},
 		{Table: r.table, Name: setLeases, KeyType: lease, Concatenation: true},
+		{Table: r.table, Name: setNAT, KeyType: nftables.TypeIPAddr},
+		{Table: r.table, Name: setUp, KeyType: nftables.TypeIFIndex},
+		{Table: r.table, Name: setOpened, KeyType: nftables.TypeIFIndex},
 	}
 	for _, t := range c.Taps {
 		key := make([]byte, unix.IFNAMSIZ)
@@ -50,19 +66,41 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 			r.element(setOpen, key)
 		}
 		r.element(setLeases, key, t.Addr.AsSlice())
+		if t.NAT {
+			r.element(setNAT, t.Addr.AsSlice())
+		}
+	}
+	for _, l := range s.uplinks {
+		r.element(setUp, binaryutil.NativeEndian.PutUint32(uint32(l.Attrs().Index)))
+	}
+	for _, l := range s.opened {
+		r.element(setOpened, binaryutil.NativeEndian.PutUint32(uint32(l.Attrs().Index)))
 	}
 	// Before connections are tracked: a guest fills no table with what it made up.
-	r.chain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityRaw,
-		join(in(setTaps), notIPv4, drop),
-		join(in(setTaps), notLeased, drop))
+	// Before others' rules lead anything elsewhere, too.
+	first := [][]expr.Any{join(in(setTaps), notIPv4, drop), join(in(setTaps), notLeased, drop)}
+	for _, p := range metadata {
+		if !s.net.Prefix.Overlaps(p) { // there it is a VM's
+			first = append(first, join(in(setTaps), to(p), drop))
+		}
+	}
+	r.chain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityRaw, first...)
 	r.chain("input", nftables.ChainHookInput, nftables.ChainPriorityFilter,
 		join(in(setTaps), answers, pass),
 		join(in(setTaps), pingTo(s.net.Gateway.AsSlice()), pass),
 		join(in(setTaps), drop))
 	r.chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter,
 		join(in(setOpen), out(setOpen), pass),
+		join(in(setTaps), to(s.net.Prefix), drop), // nobody has it now: it is not for the world
+		join(in(setTaps), source, among(setNAT), outBy(setUp), pass),
+		join(isIPv4, inBy(setUp), out(setTaps), destination, among(setNAT), answers, pass),
 		join(in(setTaps), drop),
-		join(out(setTaps), drop))
+		join(out(setTaps), drop),
+		join(isIPv4, inBy(setOpened), notAnswers, drop)) // the host is no router for its neighbours
+	if len(r.elems[setNAT]) > 0 {
+		r.chain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,
+			join(isIPv4, source, among(setNAT), outBy(setUp), []expr.Any{&expr.Masq{}})).Type = nftables.ChainTypeNAT
+	}
 	return r
 }
 
@@ -70,13 +108,14 @@ func (r *ruleset) element(set string, key ...[]byte) {
 	r.elems[set] = append(r.elems[set], nftables.SetElement{Key: slices.Concat(key...)})
 }
 
-func (r *ruleset) chain(name string, hook *nftables.ChainHook, prio *nftables.ChainPriority, rules ...[]expr.Any) {
+func (r *ruleset) chain(name string, hook *nftables.ChainHook, prio *nftables.ChainPriority, rules ...[]expr.Any) *nftables.Chain {
 	accept := nftables.ChainPolicyAccept
 	c := &nftables.Chain{Table: r.table, Name: name, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: prio, Policy: &accept}
 	r.chains = append(r.chains, c)
 	for _, e := range rules {
 		r.rules[name] = append(r.rules[name], &nftables.Rule{Table: r.table, Chain: c, Exprs: e})
 	}
+	return c
 }
 
 // setRules makes the table what it should be: all of it anew in one transaction,
@@ -158,16 +197,24 @@ func (r *ruleset) String() string {
 			line += fmt.Sprint(c.Type, *c.Hooknum, *c.Priority, *c.Policy)
 		}
 		for _, rule := range r.rules[c.Name] {
-			line += " rule"
-			for _, e := range rule.Exprs {
-				data, err := expr.Marshal(byte(r.table.Family), e) // as the kernel would be told it
-				line += fmt.Sprintf(" %x %v", data, err)
-			}
+			line += " rule" + text(rule.Exprs)
 		}
 		lines = append(lines, line)
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
+}
+
+// text is what a rule does, as the kernel would be told it. What it has counted is
+// not of it.
+func text(rule []expr.Any) (s string) {
+	for _, e := range rule {
+		if _, counts := e.(*expr.Counter); !counts {
+			data, err := expr.Marshal(unix.NFPROTO_INET, e)
+			s += fmt.Sprintf(" %x %v", data, err)
+		}
+	}
+	return s
 }
 
 // What rules are put together from. Register 1 and 2 are neighbours of 16 bytes
@@ -177,44 +224,69 @@ var (
 	drop = []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
 	pass = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
 
-	notIPv4 = []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
-	}
-	notLeased = []expr.Any{
+	isIPv4, notIPv4 = family(expr.CmpOpEq), family(expr.CmpOpNeq)
+
+	source      = []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}}
+	destination = []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}}
+	notLeased   = []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
 		&expr.Payload{DestRegister: 2, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}, // source
 		&expr.Lookup{SourceRegister: 1, SetName: setLeases, Invert: true},
 	}
-	// answers are packets of a connection that the host began, and errors about one.
-	answers = []expr.Any{
+	// answers are packets of a connection that the other side began, and errors
+	// about one.
+	answers, notAnswers = tracked(expr.CmpOpNeq), tracked(expr.CmpOpEq)
+)
+
+func family(op expr.CmpOp) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: op, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
+	}
+}
+
+func tracked(op expr.CmpOp) []expr.Any {
+	return []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4,
 			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED),
 			Xor:  binaryutil.NativeEndian.PutUint32(0)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(0)},
+		&expr.Cmp{Op: op, Register: 1, Data: binaryutil.NativeEndian.PutUint32(0)},
 	}
-)
-
-func in(set string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Lookup{SourceRegister: 1, SetName: set}}
 }
 
-func out(set string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Lookup{SourceRegister: 1, SetName: set}}
+// in and out match a link's name, inBy and outBy its index, against a set.
+func in(set string) []expr.Any    { return meta(expr.MetaKeyIIFNAME, set) }
+func out(set string) []expr.Any   { return meta(expr.MetaKeyOIFNAME, set) }
+func inBy(set string) []expr.Any  { return meta(expr.MetaKeyIIF, set) }
+func outBy(set string) []expr.Any { return meta(expr.MetaKeyOIF, set) }
+
+func meta(key expr.MetaKey, set string) []expr.Any {
+	return join([]expr.Any{&expr.Meta{Key: key, Register: 1}}, among(set))
+}
+
+func among(set string) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: set}}
+}
+
+// to matches a destination in p.
+func to(p netip.Prefix) []expr.Any {
+	return join(destination, []expr.Any{
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Addr().AsSlice()},
+	})
 }
 
 // pingTo matches an echo request to an IPv4 address.
 func pingTo(address []byte) []expr.Any {
 	const echoRequest = 8
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}, // destination
+	return join(destination, []expr.Any{
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: address},
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMP}},
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{echoRequest}},
-	}
+	})
 }
 
 func join(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }

@@ -13,7 +13,8 @@ import (
 
 // A Watcher listens for what takes away a part of a network: a link, route or
 // address that goes, a sysctl that is set anew for all links (any write of
-// ip_forward is one), a rule that is deleted.
+// ip_forward is one), a rule that is deleted; and for new ways out to the world,
+// and new chains of others that drop what they do not know.
 type Watcher struct {
 	conns []*netlink.Conn
 	ended sync.WaitGroup
@@ -26,6 +27,7 @@ const nft = unix.NFNL_SUBSYS_NFTABLES << 8
 var losses = []netlink.HeaderType{
 	unix.RTM_DELLINK, unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_NEWNETCONF,
 	nft | unix.NFT_MSG_DELTABLE, nft | unix.NFT_MSG_DELCHAIN, nft | unix.NFT_MSG_DELRULE, nft | unix.NFT_MSG_DELSET, nft | unix.NFT_MSG_DELSETELEM,
+	nft | unix.NFT_MSG_NEWCHAIN, // perhaps a passage
 }
 
 // Watch calls lost whenever something may have been taken away from any network
@@ -77,7 +79,8 @@ func watch(c *netlink.Conn, lost func()) {
 }
 
 func isLoss(m netlink.Message) bool {
-	const flags = 8 // offset of ifi_flags
+	const flags, length = 8, 1 // offsets of ifi_flags and rtm_dst_len
 	down := m.Header.Type == unix.RTM_NEWLINK && len(m.Data) >= flags+4 && binary.NativeEndian.Uint32(m.Data[flags:])&unix.IFF_UP == 0
-	return down || slices.Contains(losses, m.Header.Type)
+	wayOut := m.Header.Type == unix.RTM_NEWROUTE && len(m.Data) > length && m.Data[length] < worldly
+	return down || wayOut || slices.Contains(losses, m.Header.Type)
 }

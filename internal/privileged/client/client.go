@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,7 @@ var ErrAbsent = errors.New("banger-root does not run")
 type Client struct {
 	conn    *net.UnixConn
 	turn    chan struct{}            // holds a value while a request is under way
+	speaks  atomic.Int32             // the protocol that banger-root knows, as far as it has said
 	answers chan privileged.Response // unbuffered: of the request that is under way
 	done    chan struct{}
 	once    sync.Once
@@ -57,6 +59,7 @@ func Dial(ctx context.Context, uid int) (*Client, error) {
 		return nil, err
 	}
 	cl := &Client{conn: conn, turn: make(chan struct{}, 1), answers: make(chan privileged.Response), done: make(chan struct{})}
+	cl.speaks.Store(privileged.Protocol)
 	go cl.read()
 	return cl, nil
 }
@@ -118,8 +121,9 @@ func (c *Client) end(err error) {
 	})
 }
 
-// ask sends one request and waits for its answer. When ctx ends before that
-// the connection is closed, and what was asked for may happen or not.
+// ask sends one request and waits for its answer; a banger-root of an earlier
+// banger refuses it, and is asked again in its own protocol. When ctx ends before
+// that the connection is closed, and what was asked for may happen or not.
 func (c *Client) ask(ctx context.Context, r privileged.Request) error {
 	select {
 	case c.turn <- struct{}{}:
@@ -129,22 +133,34 @@ func (c *Client) ask(ctx context.Context, r privileged.Request) error {
 	case <-c.done:
 		return c.lost()
 	}
-	r.Protocol = privileged.Protocol
 	if err := r.Check(); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { c.end(ctx.Err()) })
 	defer stop()
+	spoken := c.speaks.Load()
+	err := c.exchange(ctx, r.In(int(spoken)))
+	if err != nil && c.speaks.Load() < spoken {
+		err = c.exchange(ctx, r.In(int(c.speaks.Load())))
+	}
+	return err
+}
+
+// exchange is one message and its answer.
+func (c *Client) exchange(ctx context.Context, message any) error {
 	// Its socket's buffer is empty, as at most one request is under way: this
 	// blocks on nothing but a banger-root that is stopped.
 	if err := c.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return c.failed(ctx, err)
 	}
-	if err := privileged.Send(c.conn, r); err != nil {
+	if err := privileged.Send(c.conn, message); err != nil {
 		return c.failed(ctx, err)
 	}
 	select {
 	case a := <-c.answers:
+		if a.Protocol == 1 {
+			c.speaks.Store(1)
+		}
 		if a.Error != nil {
 			return a.Error
 		}
@@ -184,6 +200,16 @@ func (c *Client) RevokeKVM(ctx context.Context) error {
 // Exit ends banger-root. What it made stays.
 func (c *Client) Exit(ctx context.Context) error {
 	return c.ask(ctx, privileged.Request{Op: privileged.RootExit})
+}
+
+// NAT reports why this banger-root makes none, as HostUnready: it belongs to an
+// earlier banger, as far as its answers have told.
+func (c *Client) NAT() error {
+	if c.speaks.Load() >= 2 {
+		return nil
+	}
+	return banger.Errorf(banger.HostUnready, "the banger-root that runs is of an earlier banger, and makes no NAT").
+		WithRemedy("end it, and the next command starts yours: sudo pkill -x banger-root")
 }
 
 // Done is closed when the connection is gone.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -133,7 +134,7 @@ func TestGivenUp(t *testing.T) {
 // What nobody has asked for, and what is no answer, ends the connection.
 func TestUnasked(t *testing.T) {
 	netns.Enter(t)
-	for _, say := range []any{privileged.Response{Protocol: 1}, "x", []int{1}} {
+	for _, say := range []any{privileged.Response{Protocol: 2}, "x", []int{1}} {
 		os.Remove(privileged.SocketPath(0))
 		listen(t, func(c *net.UnixConn) {
 			_ = privileged.Send(c, say)
@@ -169,4 +170,49 @@ func TestAbsent(t *testing.T) {
 func FuzzParseResponse(f *testing.F) {
 	f.Add([]byte(`{"protocol":1,"error":{"code":"invalid","message":"no","remedy":"x"}}`))
 	f.Fuzz(func(t *testing.T, b []byte) { _, _ = client.ParseResponse(b) })
+}
+
+// A banger-root of the banger before is asked again as it wants to be asked, once,
+// and says that it makes no NAT.
+func TestEarlierRoot(t *testing.T) {
+	netns.Enter(t)
+	const refuses = `{"protocol":1,"error":{"code":"invalid","message":"protocol 2 is not spoken here, 1 is"}}`
+	var mu sync.Mutex
+	var heard []string
+	listen(t, func(c *net.UnixConn) {
+		for {
+			b, _, err := privileged.Receive(c)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			heard = append(heard, string(b))
+			mu.Unlock()
+			answer := `{"protocol":1}`
+			if !strings.HasPrefix(string(b), `{"protocol":1,`) {
+				answer = refuses
+			}
+			if _, err := c.Write([]byte(answer)); err != nil {
+				return
+			}
+		}
+	})
+	c := dial(t)
+	if err := c.NAT(); err != nil {
+		t.Errorf("before it said anything: %v", err)
+	}
+	cfg := network.Config{Tag: "beef", Subnet: netip.MustParsePrefix("10.77.16.0/20"), Taps: []network.Tap{{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), NAT: true}}}
+	for range 2 {
+		if err := c.Router().Set(t.Context(), cfg); err != nil {
+			t.Error(err)
+		}
+	}
+	if e := banger.AsError(c.NAT()); e == nil || e.Code != banger.HostUnready || e.Remedy == "" {
+		t.Errorf("NAT: %v", e)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(heard) != 3 || !strings.Contains(heard[0], `"nat":true`) || strings.Contains(heard[1], "nat") || heard[1] != heard[2] {
+		t.Errorf("it heard %q", heard)
+	}
 }

@@ -3,6 +3,7 @@ package server_test
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"banger/internal/network"
@@ -26,7 +29,10 @@ func TestFaults(t *testing.T) {
 	netns.Enter(t)
 	isolated := tap(2)
 	isolated.Isolated = true
-	states := []network.Config{config(), config(tap(1)), config(isolated), config()}
+	nat := tap(1)
+	nat.NAT = true
+	states := []network.Config{config(), config(tap(1)), config(isolated), config(nat, isolated), config()}
+	crowded(t)
 	begin := func() bangerd {
 		c := command(t, 0, "banger-root")
 		c.Path = program
@@ -81,15 +87,47 @@ func TestFaults(t *testing.T) {
 			}
 		}
 	}
-	if cases < 60 {
+	if cases < 150 {
 		t.Errorf("%d cases: points are missing", cases)
 	}
 	t.Logf("%d cases", cases)
 	everyPoint(t)
 }
 
-// safe fails unless each tap is behind the rules and has no IPv6, and whoever may
-// not read rules sees by a link that there are some.
+// crowded gives the host an uplink, and Docker's chain.
+func crowded(t *testing.T) {
+	t.Helper()
+	a := netlink.NewLinkAttrs()
+	a.Name = "wan0"
+	if err := netlink.LinkAdd(&netlink.Ifb{LinkAttrs: a}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := netlink.LinkByName("wan0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	docker := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "filter"})
+	c.AddChain(&nftables.Chain{Table: docker, Name: "DOCKER-USER"})
+	for _, err := range []error{
+		os.WriteFile("/proc/sys/net/ipv6/conf/wan0/disable_ipv6", []byte("1"), 0), // no address of its own comes late
+		netlink.LinkSetUp(l),
+		netlink.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 2, 1), Mask: net.CIDRMask(24, 32)}}),
+		netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.IPv4(192, 0, 2, 2)}),
+		c.Flush(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// safe fails unless each tap is behind the rules and has no IPv6, and so is the
+// uplink while it forwards; and whoever may not read rules sees by a link that there
+// are some.
 func safe(t *testing.T, name string) {
 	t.Helper()
 	w := netns.World()
@@ -100,6 +138,9 @@ func safe(t *testing.T, name string) {
 		if !regexp.MustCompile(`set taps ifname .*"`+m[1]+`\\x00`).MatchString(w) || !regexp.MustCompile(`sysctl `+m[1]+` .*rp_filter=1 .*disable_ipv6=1 accept_ra=0`).MatchString(w) {
 			t.Errorf("%s: %s is up, and open:\n%s", name, m[1], w)
 		}
+	}
+	if strings.Contains(w, "sysctl wan0 forwarding=1") && !strings.Contains(w, `set opened iface_index ["`) {
+		t.Errorf("%s: the uplink forwards whatever comes:\n%s", name, w)
 	}
 }
 

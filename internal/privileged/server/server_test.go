@@ -184,7 +184,7 @@ func TestAnotherUser(t *testing.T) {
 	want(t, "set", b.set(config(tap(1))), "ok")
 	made := netns.World()
 	request := func(s string) string { return hex.EncodeToString([]byte(s)) }
-	set := request(`{"protocol":1,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[]}}`)
+	set := request(`{"protocol":2,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[]}}`)
 	dir := privileged.SocketDir(user)
 	name := addr.TapName(user, tag, tap(1).VM)
 	for _, try := range [][]string{
@@ -276,21 +276,21 @@ func TestRefused(t *testing.T) {
 	b, _ := connect(t, user)
 	want(t, "set", b.set(config(tap(1))), "ok")
 	made := netns.World()
-	good := `{"protocol":1,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[]}}`
+	good := `{"protocol":2,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[]}}`
 	for name, c := range map[string]struct {
 		msg   string
 		files int
 		want  string
 	}{
 		"garbage":               {"\x00\xff{", 0, "invalid not a request"},
-		"another protocol":      {strings.Replace(good, ":1,", ":2,", 1), 0, "invalid protocol 2 is not spoken here, 1 is"},
+		"another protocol":      {strings.Replace(good, ":2,", ":3,", 1), 0, "invalid protocol 3 is not spoken here, 2 is"},
 		"a descriptor":          {good, 1, "invalid 1 descriptors"},
 		"too many descriptors":  {good, 5, "invalid more descriptors"},
 		"too long":              {good + strings.Repeat(" ", privileged.MaxMessage), 0, "invalid a message of more than"},
-		"an unknown field":      {strings.Replace(good, `"op"`, `"uid":0,"op"`, 1), 0, "invalid not a request of protocol 1"},
-		"an unknown operation":  {`{"protocol":1,"op":"shell"}`, 0, `invalid no operation "shell"`},
+		"an unknown field":      {strings.Replace(good, `"op"`, `"uid":0,"op"`, 1), 0, "invalid not a request of protocol 2"},
+		"an unknown operation":  {`{"protocol":2,"op":"shell"}`, 0, `invalid no operation "shell"`},
 		"a public subnet":       {strings.Replace(good, "10.77.16.0", "9.77.16.0", 1), 0, "invalid subnet"},
-		"nothing wrong, at all": {`{"protocol":1,"op":"network.probe"}`, 0, "ok"},
+		"nothing wrong, at all": {`{"protocol":2,"op":"network.probe"}`, 0, "ok"},
 	} {
 		hexed := hex.EncodeToString([]byte(c.msg))
 		if name == "too long" {

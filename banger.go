@@ -38,6 +38,16 @@ const (
 	NetworkRouted NetworkMode = "routed" // a tap and a host route of its own
 )
 
+// A NAT says whether a VM in mode routed reaches the world, as the host. Mode
+// user always does by itself.
+type NAT string
+
+const (
+	NATOff      NAT = "off"
+	NATWanted   NAT = "wanted"   // by default: a VM starts without it where it cannot be had
+	NATRequired NAT = "required" // asked for: then it does not
+)
+
 // A Spec is what a VM was asked to be, complete: defaults are filled in.
 type Spec struct {
 	Name    string      `json:"name"`
@@ -49,6 +59,7 @@ type Spec struct {
 	Backend string      `json:"backend"`      // chosen at creation
 
 	Isolated  bool      `json:"isolated"`  // reaches neither other VMs nor, in user mode, anything at all
+	NAT       NAT       `json:"nat"`       // routed: whether it reaches the world
 	Publish   []Publish `json:"publish"`   // ports of the host that lead to it; never null
 	Autostart bool      `json:"autostart"` // starts with the daemon
 }
@@ -120,6 +131,7 @@ type Endpoint struct {
 	SSH    netip.AddrPort `json:"ssh"`              // where the guest program's SSH server is reached from the host
 
 	GatewayMAC string `json:"gateway_mac,omitempty"` // routed: the tap's Ethernet address, which the guest need not ask for
+	MTU        int    `json:"mtu,omitempty"`         // routed: of the guest's card, bytes; 0: its own
 }
 
 // A UserNet is the network that a VMM with a built-in stack shows its guest.

@@ -109,6 +109,7 @@ type CreateRequest struct {
 	Backend Optional[string] `json:"backend,omitzero"`
 
 	Isolated  Optional[bool]             `json:"isolated,omitzero"`
+	NAT       Optional[bool]             `json:"nat,omitzero"` // true: or it does not start
 	Publish   Optional[[]banger.Publish] `json:"publish,omitzero"`
 	Autostart Optional[bool]             `json:"autostart,omitzero"`
 
@@ -116,7 +117,7 @@ type CreateRequest struct {
 	NoStart bool             `json:"no_start,omitempty"`
 }
 
-// A SetRequest changes a stopped VM; what is left out stays.
+// A SetRequest changes a VM; what is left out stays.
 type SetRequest struct {
 	VM      string           `json:"vm"`
 	CPUs    Optional[int]    `json:"cpus,omitzero"`
@@ -126,6 +127,7 @@ type SetRequest struct {
 
 	Name      Optional[string]           `json:"name,omitzero"`
 	Isolated  Optional[bool]             `json:"isolated,omitzero"`
+	NAT       Optional[bool]             `json:"nat,omitzero"`
 	Publish   Optional[[]banger.Publish] `json:"publish,omitzero"` // all of them; [] takes all away
 	Autostart Optional[bool]             `json:"autostart,omitzero"`
 }

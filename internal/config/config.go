@@ -29,6 +29,7 @@ type Config struct {
 	LogLevel    slog.Level     // of the daemon
 	UserNetwork string         // what network mode user is made of: auto, passt or qemu
 	DNS         netip.AddrPort // where names are served, on the loopback; port 0: any free one; zero: nowhere
+	NAT         bool           // VMs in network mode routed reach the world by default
 	Defaults    Defaults
 }
 
@@ -55,6 +56,7 @@ type file struct {
 	LogLevel   *string `toml:"log_level"`
 	Network    struct {
 		User *string `toml:"user"`
+		NAT  *bool   `toml:"nat"`
 	} `toml:"network"`
 	DNS struct {
 		Listen *string `toml:"listen"`
@@ -70,7 +72,7 @@ type file struct {
 
 // builtin is what holds where nothing is set.
 func builtin() Config {
-	return Config{UserNetwork: userNetworks[0], DNS: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 42069), Defaults: Defaults{
+	return Config{UserNetwork: userNetworks[0], NAT: true, DNS: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 42069), Defaults: Defaults{
 		CPUs:    min(2, runtime.NumCPU()),
 		Memory:  1 << 30,
 		Disk:    10 << 30,
@@ -129,6 +131,9 @@ func (c *Config) apply(path string, text []byte) error {
 	s.level("log_level", f.LogLevel, &c.LogLevel)
 	s.oneOf("network.user", f.Network.User, userNetworks, &c.UserNetwork)
 	s.loopback("dns.listen", f.DNS.Listen, &c.DNS)
+	if f.Network.NAT != nil {
+		c.NAT = *f.Network.NAT
+	}
 	s.count("defaults.cpus", f.Defaults.CPUs, &c.Defaults.CPUs)
 	s.size("defaults.memory", f.Defaults.Memory, &c.Defaults.Memory)
 	s.size("defaults.disk", f.Defaults.Disk, &c.Defaults.Disk)

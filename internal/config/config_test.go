@@ -34,7 +34,7 @@ func load(t *testing.T, text string, vars map[string]string) (config.Config, err
 }
 
 func TestDefaults(t *testing.T) {
-	want := config.Config{File: ".", UserNetwork: "auto", DNS: netip.MustParseAddrPort("127.0.0.1:42069"), Defaults: config.Defaults{CPUs: min(2, runtime.NumCPU()), Memory: 1 << 30, Disk: 10 << 30, Network: "auto"}}
+	want := config.Config{File: ".", UserNetwork: "auto", NAT: true, DNS: netip.MustParseAddrPort("127.0.0.1:42069"), Defaults: config.Defaults{CPUs: min(2, runtime.NumCPU()), Memory: 1 << 30, Disk: 10 << 30, Network: "auto"}}
 	if c, err := load(t, "-", nil); err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("no file: %+v, %v", c, err)
 	}
@@ -50,6 +50,7 @@ backend = "qemu"
 log_level = "debug"
 [network]
 user = "qemu"
+nat = false
 [dns]
 listen = "127.0.0.53:0"
 [defaults]
@@ -102,6 +103,7 @@ func TestRefused(t *testing.T) {
 		"[dns]\nlisten = \"localhost:53\"":      "no address and port",
 		"[dns]\nlisten = \"[::1]:53\"":          "no address and port",
 		"[dns]\nlisten = 53":                    "config.toml:2:",
+		"[network]\nnat = \"yes\"":              "config.toml:2:",
 		"[network]\nstack = \"qemu\"":           `config.toml:2: unknown key "network.stack"`,
 		"[defaults]\ncpus = 0":                  "config.toml:2: defaults.cpus: it must be at least 1, not 0",
 		"[defaults]\ncpus = -1":                 "not -1",

@@ -86,6 +86,7 @@ func (d *daemon) newRouted(exe string) *routed.Attacher {
 		Gateway: addr.GatewayName(uid, d.tag),
 		Tap:     func(id banger.VMID) string { return addr.TapName(uid, d.tag, id) },
 		MAC:     func(id banger.VMID) string { return addr.TapMAC(uid, d.tag, id) },
+		Uplinks: uplinks,
 		Log:     d.log,
 	})
 }
@@ -105,7 +106,7 @@ func (d *daemon) wantedTaps(ctx context.Context) ([]network.Tap, error) {
 	var taps []network.Tap
 	for _, r := range recs {
 		if r.Run != nil && r.Spec.Network == banger.NetworkRouted {
-			taps = append(taps, network.Tap{VM: r.ID, Addr: r.Lease.Addr, Isolated: r.Spec.Isolated})
+			taps = append(taps, network.Tap{VM: r.ID, Addr: r.Lease.Addr, Isolated: r.Spec.Isolated, NAT: r.Spec.NAT != banger.NATOff})
 		}
 	}
 	return taps, nil

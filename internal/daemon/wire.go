@@ -104,7 +104,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 			return addr.Lease(d.tag, d.net(), id, taken)
 		},
 		Owner: d.owners,
-		Guest: beside(exe, guestName), Backend: d.config.Backend, Image: c.Image, Network: string(c.Network),
+		Guest: beside(exe, guestName), Backend: d.config.Backend, Image: c.Image, Network: string(c.Network), NoNAT: !d.config.NAT,
 		Autostart: d.firstSinceBoot(), Autostarted: d.recordBoot,
 		SerialMax: serialMax, CutLog: host.CutLog, Now: time.Now, Log: d.log,
 	}))

@@ -45,6 +45,7 @@ type Identity struct {
 	Address        netip.Prefix `json:"address"` // a /32: the gateway is on-link, every packet goes through it
 	Gateway        netip.Addr   `json:"gateway"`
 	GatewayMAC     string       `json:"gateway_mac,omitempty"` // permanent neighbour entry, where the host may not answer ARP
+	MTU            int          `json:"mtu,omitempty"`         // of eth0, bytes; 0: as it is
 	Resolvers      []netip.Addr `json:"resolvers"`
 	HostKey        string       `json:"host_key"`        // PEM, OpenSSH format, ed25519
 	AuthorizedKeys []string     `json:"authorized_keys"` // one public key each, authorized_keys format

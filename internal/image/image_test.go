@@ -101,7 +101,7 @@ func (w *world) useIn(t *testing.T, img banger.Image, name string) {
 	t.Helper()
 	r := banger.Record{
 		ID:      "0000000a",
-		Spec:    banger.Spec{Name: name, Image: img.Name, CPUs: 1, Memory: 1, Disk: 1, Network: banger.NetworkUser, Backend: "qemu"},
+		Spec:    banger.Spec{Name: name, Image: img.Name, CPUs: 1, Memory: 1, Disk: 1, Network: banger.NetworkUser, NAT: banger.NATWanted, Backend: "qemu"},
 		ImageID: img.ID, HostKey: "key", Intent: banger.IntentStopped, CreatedAt: time.Now(),
 	}
 	lease := banger.Lease{Addr: netip.MustParseAddr("10.0.0.2"), MAC: "02:00:00:00:00:01", MachineID: strings.Repeat("a", 32)}

@@ -54,6 +54,44 @@ func TestMigrateIntent(t *testing.T) {
 	}
 }
 
+// VMs in mode routed that never reached the world do not begin to.
+func TestMigrateNAT(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "banger.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"0001_init.sql", "0002_links.sql", "0003_reset.sql"} {
+		b, err := os.ReadFile(filepath.Join("migrations", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Exec(string(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := db.Exec(`PRAGMA user_version = 3;
+		INSERT INTO image VALUES ('0123456789ab', 'debian', 1, 'Debian', '6.1', '{}', '{}', '{}', '{}', 1, '/b')`); err != nil {
+		t.Fatal(err)
+	}
+	for n, mode := range []string{"user", "routed"} {
+		if _, err := db.Exec(`INSERT INTO vm (id, name, image, image_id, cpus, memory, disk, network, backend, address, mac, machine_id, host_key, created_at)
+			VALUES (?, ?, 'debian', '0123456789ab', 1, 1, 1, ?, 'qemu', ?, ?, ?, 'key', 1)`,
+			fmt.Sprintf("%08x", n), mode, mode, fmt.Sprintf("10.0.0.%d", n+3), fmt.Sprintf("02:00:00:00:00:%02x", n), fmt.Sprintf("%032x", n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, path)
+	for name, want := range map[string]banger.NAT{"user": banger.NATWanted, "routed": banger.NATOff} {
+		if r, err := s.FindVM(t.Context(), name); err != nil || r.Spec.NAT != want {
+			t.Errorf("%s: NAT %q, %v", name, r.Spec.NAT, err)
+		}
+	}
+}
+
 // Migrations are numbered from 1 without gaps: the number is their place.
 func TestMigrationNumbers(t *testing.T) {
 	names, err := store.MigrationNames()

@@ -57,7 +57,7 @@ func digest(n int) banger.Digest {
 func record(n int, name string) banger.Record {
 	return banger.Record{
 		ID: banger.VMID(fmt.Sprintf("%08x", n)),
-		Spec: banger.Spec{Name: name, Image: "debian-12", CPUs: 2, Memory: 1 << 30, Disk: 10 << 30,
+		Spec: banger.Spec{Name: name, Image: "debian-12", NAT: banger.NATRequired, CPUs: 2, Memory: 1 << 30, Disk: 10 << 30,
 			Network: banger.NetworkUser, Backend: "qemu"},
 		ImageID: image(1, "").ID, HostKey: "key", Intent: banger.IntentCreating, CreatedAt: epoch,
 	}

@@ -34,7 +34,7 @@ func (m *Manager) Create(ctx context.Context, c Create, rep Reporter) (banger.VM
 		return banger.VM{}, err
 	}
 	if !c.NoStart {
-		if err := m.preflight(ctx, spec); err != nil {
+		if err := m.preflight(ctx, spec, rep); err != nil {
 			return banger.VM{}, err
 		}
 	}

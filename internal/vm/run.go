@@ -154,7 +154,7 @@ func (s *subject) identity() guestapi.Identity {
 	return guestapi.Identity{
 		Version: guestapi.Version, VM: string(r.ID), Launch: r.Run.Launch,
 		Hostname: r.Spec.Name, MachineID: r.Lease.MachineID, MAC: r.Lease.MAC,
-		Address: netip.PrefixFrom(r.Lease.Addr, 32), Gateway: net.Gateway, GatewayMAC: r.Run.Endpoint.GatewayMAC,
+		Address: netip.PrefixFrom(r.Lease.Addr, 32), Gateway: net.Gateway, GatewayMAC: r.Run.Endpoint.GatewayMAC, MTU: r.Run.Endpoint.MTU,
 		Resolvers: []netip.Addr{net.Resolver},
 		HostKey:   r.HostKey, AuthorizedKeys: []string{s.m.c.AuthorizedKey},
 	}

@@ -12,7 +12,8 @@ import (
 
 // Set changes a VM. Nothing is changed unless everything is valid; what was
 // begun is finished whoever goes away, by the next daemon if need be. A new name
-// leaves address and disks alone; the guest hears of it at its next start.
+// leaves address and disks alone; the guest hears of it at its next start. NAT
+// changes at once.
 func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, error) {
 	return m.change(ctx, ref, keepsRun, func(s *subject) error {
 		spec, err := m.respec(s, c)
@@ -27,14 +28,21 @@ func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, err
 				return err
 			}
 		}
-		return m.claim(ctx, s.rec.ID, spec.Publish, func() error {
-			was := s.rec.Spec
-			if err := s.respecify(context.WithoutCancel(ctx), spec, c.Disk != nil); err != nil {
+		if s.rec.Run != nil && c.NAT != nil && *c.NAT {
+			if err := m.preflight(ctx, spec, silent{m.c.Log}); err != nil {
 				return err
 			}
+		}
+		was := s.rec.Spec
+		ctx := context.WithoutCancel(ctx)
+		err = m.claim(ctx, s.rec.ID, spec.Publish, func() error { return s.respecify(ctx, spec, c.Disk != nil) })
+		if err == nil {
+			err = s.adjust(ctx, was)
+		}
+		if err == nil {
 			s.tellOfChange(was)
-			return nil
-		})
+		}
+		return err
 	})
 }
 
@@ -70,7 +78,7 @@ func (s *subject) respecify(ctx context.Context, spec banger.Spec, disk bool) er
 
 // needsStop reports whether c changes what a VMM was started with.
 func (c Change) needsStop() bool {
-	c.Name, c.Autostart = nil, nil
+	c.Name, c.Autostart, c.NAT = nil, nil, nil
 	return c != Change{}
 }
 
@@ -106,8 +114,14 @@ func (m *Manager) respec(s *subject, c Change) (banger.Spec, error) {
 	}
 	spec.Isolated = orElse(c.Isolated, spec.Isolated)
 	spec.Publish = orElse(c.Publish, spec.Publish)
+	if c.NAT != nil || c.Network != nil && spec.NAT == banger.NATWanted {
+		spec.NAT = m.nat(spec.Network, c.NAT)
+	}
 	if c.Publish != nil || c.Network != nil || c.Isolated != nil {
 		errs = append(errs, m.checkPublish(spec))
+	}
+	if c.NAT != nil || c.Network != nil || c.Isolated != nil {
+		errs = append(errs, checkNAT(spec))
 	}
 	return spec, errors.Join(errs...)
 }

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -13,13 +14,13 @@ type Create struct {
 	Name, Image, Network, Backend *string
 	CPUs                          *int
 	Memory, Disk                  *int64
-	Isolated, Autostart           *bool
+	Isolated, NAT, Autostart      *bool
 	Publish                       *[]banger.Publish
 	Bundle                        string // directory of a runtime bundle, "": search
 	NoStart                       bool
 }
 
-// A Change is what a user wants of a VM; nil stays. Its name and whether it
+// A Change is what a user wants of a VM; nil stays. Its name, NAT and whether it
 // starts with the daemon may change while it runs, all else only while it is
 // stopped.
 type Change struct {
@@ -28,6 +29,7 @@ type Change struct {
 	Network      *string
 	Name         *string
 	Isolated     *bool
+	NAT          *bool
 	Autostart    *bool
 	Publish      *[]banger.Publish
 }
@@ -145,7 +147,8 @@ func (m *Manager) resolve(c Create) (banger.Spec, error) {
 	if err != nil {
 		return s, err
 	}
-	return s, m.checkPublish(s)
+	s.NAT = m.nat(s.Network, c.NAT)
+	return s, errors.Join(m.checkPublish(s), checkNAT(s))
 }
 
 func orElse[T any](p *T, v T) T {

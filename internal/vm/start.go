@@ -15,7 +15,7 @@ func (m *Manager) Start(ctx context.Context, ref string, rep Reporter) (banger.V
 		if s.life != nil && !s.life.over() {
 			return banger.Errorf(banger.WrongState, "%s is already running", s.rec.Spec.Name).WithRemedy("banger ssh %s", s.rec.Spec.Name)
 		}
-		if err := m.preflight(ctx, s.rec.Spec); err != nil {
+		if err := m.preflight(ctx, s.rec.Spec, rep); err != nil {
 			return err
 		}
 		defer m.enter(s.rec.ID, banger.StateStarting)()
@@ -25,12 +25,15 @@ func (m *Manager) Start(ctx context.Context, ref string, rep Reporter) (banger.V
 }
 
 // preflight says why a VM cannot be started now, before anything is touched.
-func (m *Manager) preflight(ctx context.Context, spec banger.Spec) error {
+func (m *Manager) preflight(ctx context.Context, spec banger.Spec, rep Reporter) error {
 	a, err := m.attacher(spec)
 	if err != nil {
 		return err
 	}
-	return a.Probe(ctx)
+	if err := a.Probe(ctx); err != nil {
+		return err
+	}
+	return m.preflightNAT(ctx, a, spec, rep)
 }
 
 // What a change means for a run that is under way: a repair of what is to end

@@ -32,7 +32,7 @@ func (m *Manager) Kill(ctx context.Context, ref string, rep Reporter) (banger.VM
 // Restart stops a VM if it runs, and starts it.
 func (m *Manager) Restart(ctx context.Context, ref string, timeout *time.Duration, rep Reporter) (banger.VM, error) {
 	return m.change(ctx, ref, endsRun, func(s *subject) error {
-		if err := m.preflight(ctx, s.rec.Spec); err != nil { // a VM that runs is not ended for nothing
+		if err := m.preflight(ctx, s.rec.Spec, rep); err != nil { // a VM that runs is not ended for nothing
 			return err
 		}
 		// No instant between the two in which it seems to be stopped for good.

@@ -135,6 +135,7 @@ type Config struct {
 	Backend       string                           // default backend by name; "": the first that works
 	Image         string                           // default image by name; "": the bundle's default
 	Network       string                           // default network mode; "": auto
+	NoNAT         bool                             // VMs in mode routed have no NAT by default
 	SerialMax     int64                            // bytes a log may have
 	CutLog        func(path string, limit int64) error
 	Autostart     bool   // VMs that start with the daemon are due: it is the first one since the host booted

@@ -58,7 +58,7 @@ func insert(id banger.VMID, name string, n byte) func(context.Context, *store.St
 	return func(ctx context.Context, s *store.Store) error {
 		r := banger.Record{
 			ID: id, ImageID: someImage().ID, Intent: banger.IntentCreating, HostKey: strings.Repeat("k", 3000), CreatedAt: time.Unix(1, 0),
-			Spec: banger.Spec{Name: name, Image: "i", CPUs: 1, Memory: 1 << 27, Disk: 1 << 24, Network: banger.NetworkUser, Backend: "qemu"},
+			Spec: banger.Spec{Name: name, Image: "i", CPUs: 1, Memory: 1 << 27, Disk: 1 << 24, Network: banger.NetworkUser, NAT: banger.NATWanted, Backend: "qemu"},
 		}
 		_, err := s.CreateVM(ctx, r, func([]banger.Lease) (banger.Lease, error) {
 			return banger.Lease{Addr: netip.AddrFrom4([4]byte{10, 0, 0, n}), MAC: fmt.Sprintf("02:00:00:00:00:%02x", n), MachineID: fmt.Sprintf("%032x", n)}, nil

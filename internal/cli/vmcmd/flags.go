@@ -189,6 +189,7 @@ type spec struct {
 	network word
 	publish ports
 	alone   choice
+	nat     choice
 	backend word
 	bundle  word
 
@@ -210,6 +211,8 @@ func (s *spec) addChangeable(cmd *cobra.Command) {
 	f.Var(&s.publish, "publish", "lead a port of the host to one of the VM's; may be repeated, none takes all away")
 	f.Var(&s.alone, "isolated", "the VM reaches nothing, no other VM, and in network mode user not the world either")
 	f.Lookup("isolated").NoOptDefVal = "true"
+	f.Var(&s.nat, "nat", "in network mode routed: the VM reaches the world, or does not start; =false: it does not reach it")
+	f.Lookup("nat").NoOptDefVal = "true"
 	complete(cmd, "publish", nil)
 }
 
@@ -249,7 +252,7 @@ func (s *spec) request(e Env) (api.CreateRequest, error) {
 		Name: s.name.Optional, Image: s.image.Optional,
 		CPUs: s.cpus.Optional, Memory: s.memory.Optional, Disk: s.disk.Optional,
 		Network: s.network.Optional, Backend: backend, Bundle: bundle,
-		Publish: s.publish.Optional, Isolated: s.alone.Optional,
+		Publish: s.publish.Optional, Isolated: s.alone.Optional, NAT: s.nat.Optional,
 		Autostart: s.autostart.Optional,
 	}, nil
 }

@@ -24,10 +24,10 @@ func newSet(e Env) *cobra.Command {
 		Use:   "set VM",
 		Short: "Change a VM",
 		Long: `Change a VM that is stopped. What is left out stays; a disk can only grow. The
-name and --autostart can be changed while it runs, too; its guest takes the new
-name at its next start. The ports of --publish take the place of all that the VM
+name, --autostart and --nat can be changed while it runs, too; its guest takes the
+new name at its next start, and --nat takes effect at once. The ports of --publish take the place of all that the VM
 published.`,
-		Example: "  banger vm set web --cpu 4 --memory 8GiB\n  banger vm set web --name shop --autostart\n  banger vm set web --publish 8080:80 --publish 5353:53/udp\n  banger vm set web --publish none",
+		Example: "  banger vm set web --cpu 4 --memory 8GiB\n  banger vm set web --name shop --autostart\n  banger vm set web --publish 8080:80 --publish 5353:53/udp\n  banger vm set web --publish none\n  banger vm set web --nat=false",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.vm = args[0]
@@ -49,12 +49,18 @@ published.`,
 
 func runSet(ctx context.Context, e Env, o *setOptions, c setter) error {
 	o.cpus.warn(e)
-	vm, err := c.SetVM(ctx, api.SetRequest{
+	r := api.SetRequest{
 		VM:   o.vm,
 		CPUs: o.cpus.Optional, Memory: o.memory.Optional, Disk: o.disk.Optional,
-		Network: o.network.Optional, Publish: o.publish.Optional, Isolated: o.alone.Optional,
+		Network: o.network.Optional, Publish: o.publish.Optional, Isolated: o.alone.Optional, NAT: o.nat.Optional,
 		Name: o.name.Optional, Autostart: o.autostart.Optional,
-	})
+	}
+	vm, err := c.SetVM(ctx, r)
+	if banger.CodeOf(err) == banger.NeedsRoot && e.StartRoot != nil {
+		if err = e.StartRoot(ctx, err.Error()); err == nil {
+			vm, err = c.SetVM(ctx, r)
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -109,6 +109,13 @@ func network(vm banger.VM) string {
 	if vm.Isolated {
 		words = append(words, "isolated")
 	}
+	switch {
+	case vm.Network != banger.NetworkRouted:
+	case vm.NAT == banger.NATOff:
+		words = append(words, "no NAT")
+	default:
+		words = append(words, "NAT "+string(vm.NAT))
+	}
 	return strings.Join(words, ", ")
 }
 

@@ -15,7 +15,7 @@ func createVM(h *Handler, req api.CreateRequest) (task, error) {
 	c := vm.Create{
 		Name: pointer(req.Name), Image: pointer(req.Image), Network: pointer(req.Network), Backend: pointer(req.Backend),
 		CPUs: pointer(req.CPUs), Memory: pointer(req.Memory), Disk: pointer(req.Disk),
-		Isolated: pointer(req.Isolated), Publish: pointer(req.Publish), Autostart: pointer(req.Autostart),
+		Isolated: pointer(req.Isolated), NAT: pointer(req.NAT), Publish: pointer(req.Publish), Autostart: pointer(req.Autostart),
 		Bundle: req.Bundle.Value, NoStart: req.NoStart,
 	}
 	if err := errors.Join(h.VMs.Check(c), checkDir(c.Bundle)); err != nil {
@@ -108,7 +108,7 @@ func (h *Handler) setVM(ctx context.Context, req api.SetRequest) (banger.VM, err
 	defer done()
 	return h.VMs.Set(ctx, req.VM, vm.Change{
 		CPUs: pointer(req.CPUs), Memory: pointer(req.Memory), Disk: pointer(req.Disk), Network: pointer(req.Network),
-		Name: pointer(req.Name), Isolated: pointer(req.Isolated), Publish: pointer(req.Publish), Autostart: pointer(req.Autostart),
+		Name: pointer(req.Name), Isolated: pointer(req.Isolated), NAT: pointer(req.NAT), Publish: pointer(req.Publish), Autostart: pointer(req.Autostart),
 	})
 }
 

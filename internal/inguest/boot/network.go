@@ -39,6 +39,9 @@ func setUpNetwork(id guestapi.Identity) error {
 	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: addr}); err != nil {
 		return fmt.Errorf("set address: %w", err)
 	}
+	if id.MTU != 0 {
+		complain("set MTU", netlink.LinkSetMTU(link, id.MTU))
+	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", linkName, err)
 	}

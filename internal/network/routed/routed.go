@@ -21,6 +21,8 @@ import (
 // A Root is a connection to banger-root.
 type Root interface {
 	network.Router
+	// NAT reports why it cannot make NAT at all.
+	NAT() error
 	// Done is closed when the connection is lost.
 	Done() <-chan struct{}
 	Close() error
@@ -44,6 +46,8 @@ type Config struct {
 	Gateway string
 	Tap     func(banger.VMID) string
 	MAC     func(banger.VMID) string
+	// Uplinks are the links by which the host reaches the world now.
+	Uplinks func() ([]network.Uplink, error)
 	Log     *slog.Logger
 }
 
@@ -57,7 +61,10 @@ type Attacher struct {
 	odd  bool                 // the last Set failed: what the host has is neither the old nor the new
 }
 
-var _ network.Attacher = (*Attacher)(nil)
+var (
+	_ network.Attacher   = (*Attacher)(nil)
+	_ network.Translator = (*Attacher)(nil)
+)
 
 // New returns an Attacher that has no connection yet.
 func New(c Config) *Attacher { return &Attacher{c: c, down: map[banger.VMID]bool{}} }
@@ -83,6 +90,11 @@ func (a *Attacher) Attach(ctx context.Context, n network.NIC, prev *banger.Endpo
 		Tap: a.c.Tap(n.VM), GatewayMAC: a.c.MAC(n.VM),
 		SSH: netip.AddrPortFrom(n.Addr, a.c.Port),
 	}
+	if prev != nil {
+		ep.MTU = prev.MTU // the guest was told so when it booted
+	} else if n.NAT {
+		ep.MTU = a.mtu()
+	}
 	err := a.attach(ctx, n)
 	if err == nil {
 		return ep, nil
@@ -101,7 +113,7 @@ func (a *Attacher) attach(ctx context.Context, n network.NIC) error {
 	if err != nil {
 		return err
 	}
-	own := network.Tap{VM: n.VM, Addr: n.Addr, Isolated: n.Isolated}
+	own := network.Tap{VM: n.VM, Addr: n.Addr, Isolated: n.Isolated, NAT: n.NAT}
 	if i := slices.IndexFunc(taps, func(t network.Tap) bool { return t.VM == n.VM }); i >= 0 {
 		taps[i] = own
 	} else {
@@ -109,6 +121,59 @@ func (a *Attacher) attach(ctx context.Context, n network.NIC) error {
 	}
 	return a.set(ctx, taps)
 }
+
+// CheckNAT reports why VMs cannot have NAT: an uplink is missing, or banger-root.
+func (a *Attacher) CheckNAT(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r, err := a.connect(ctx)
+	if err == nil {
+		err = r.NAT()
+	}
+	if err != nil {
+		return err
+	}
+	up, err := a.c.Uplinks()
+	if err != nil {
+		return err
+	}
+	if len(up) == 0 {
+		return banger.Errorf(banger.HostUnready, "no NAT: the host has no default route").
+			WithRemedy("connect the host to a network, VMs that run follow: ip -4 route show default")
+	}
+	if i := slices.IndexFunc(up, func(u network.Uplink) bool { return !u.Closed }); i < 0 {
+		return banger.Errorf(banger.HostUnready, "no NAT: the host forwards, but forwarding is switched off on %s", up[0].Name).
+			WithRemedy("sudo sysctl net.ipv4.conf.%s.forwarding=1", up[0].Name)
+	}
+	return nil
+}
+
+// Adjust gives a VM that runs NAT, or takes it away.
+func (a *Attacher) Adjust(ctx context.Context, n network.NIC) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.attach(ctx, n)
+}
+
+// mtu is that of the smallest uplink, 0 for a tap's own: no uplink's is smaller.
+func (a *Attacher) mtu() (mtu int) {
+	up, err := a.c.Uplinks()
+	if err != nil {
+		a.c.Log.Warn("look for the uplinks' MTU", "err", err)
+	}
+	for _, u := range up {
+		if u.MTU < tapMTU && (mtu == 0 || u.MTU < mtu) {
+			mtu = max(u.MTU, leastMTU)
+		}
+	}
+	return mtu
+}
+
+// What a new tap has, and what every IPv4 host takes (RFC 791).
+const (
+	tapMTU   = 1500
+	leastMTU = 576
+)
 
 // Detach removes the VM's tap, and what an Attach that failed made on the way to
 // it. Where banger-root is not to be had it succeeds all the same: what is left is

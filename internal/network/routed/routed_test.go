@@ -18,6 +18,8 @@ type world struct {
 	records []network.Tap // of VMs with a run
 	host    []network.Tap
 	absent  bool  // banger-root does not run
+	old     error // what it says of NAT
+	uplinks []network.Uplink
 	broken  error // what Set says
 	half    bool  // it comes as far as the gateway's link
 	dies    int   // so many times at a request
@@ -57,11 +59,13 @@ func (w *world) attacher() *routed.Attacher {
 		Gateway: "gateway",
 		Tap:     func(id banger.VMID) string { return "t" + string(id) },
 		MAC:     func(banger.VMID) string { return "02:00:00:00:00:01" },
+		Uplinks: func() ([]network.Uplink, error) { return w.uplinks, nil },
 		Log:     slog.New(slog.DiscardHandler),
 	})
 }
 
 func (r *root) Probe(context.Context) error { return nil }
+func (r *root) NAT() error                  { return r.w.old }
 func (r *root) Done() <-chan struct{}       { return r.done }
 func (r *root) Close() error {
 	if r.w.open == r {

@@ -30,7 +30,8 @@ type lan struct {
 }
 
 // newLAN enters the namespace, so that all that is started from here on is in it.
-func newLAN(t *testing.T) *lan {
+// What more makes is the host's own.
+func newLAN(t *testing.T, more ...func()) *lan {
 	t.Helper()
 	need(t)
 	netns.Enter(t)
@@ -40,6 +41,9 @@ func newLAN(t *testing.T) *lan {
 	must(t, netlink.LinkAdd(up))
 	must(t, netlink.AddrAdd(up, &netlink.Addr{IPNet: &net.IPNet{IP: l.uplink.AsSlice(), Mask: net.CIDRMask(24, 32)}}))
 	must(t, netlink.LinkSetUp(up))
+	for _, f := range more {
+		f()
+	}
 	l.t = t
 	l.before = netns.World()
 	t.Cleanup(func() { // after the installation's own end

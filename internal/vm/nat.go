@@ -48,7 +48,7 @@ func (m *Manager) preflightNAT(ctx context.Context, a network.Attacher, spec ban
 	if spec.NAT == banger.NATRequired {
 		return e
 	}
-	rep.Message("it starts, and does not reach the world yet: %s; %s", e.Message, e.Remedy)
+	rep.Message("it will not reach the world yet: %s; %s", e.Message, e.Remedy)
 	return nil
 }
 

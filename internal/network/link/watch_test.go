@@ -17,7 +17,8 @@ import (
 // would call each other for ever.
 func TestWatch(t *testing.T) {
 	netns.Enter(t)
-	c := config(tap(1))
+	lan(t)
+	c := config(nat(tap(1)))
 	for name, lose := range map[string]func(){
 		"ip_forward": func() { must(0, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0)) },
 		"rp_filter": func() {
@@ -39,6 +40,10 @@ func TestWatch(t *testing.T) {
 			}
 		},
 		"rules flushed": func() { flushRules(t) },
+		"another way out": func() {
+			must(0, netlink.RouteAdd(&netlink.Route{LinkIndex: byName(t, "lan0").Attrs().Index, Gw: hostAddr.Next().AsSlice()}))
+		},
+		"Docker comes": func() { firewall(t, "DOCKER-USER") },
 	} {
 		apply(t, c)
 		lost := make(chan struct{}, 100)

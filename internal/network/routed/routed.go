@@ -139,7 +139,7 @@ func (a *Attacher) CheckNAT(ctx context.Context) error {
 	}
 	if len(up) == 0 {
 		return banger.Errorf(banger.HostUnready, "no NAT: the host has no default route").
-			WithRemedy("connect the host to a network, VMs that run follow: ip -4 route show default")
+			WithRemedy("connect the host to a network; VMs that run follow. To see: ip -4 route show default")
 	}
 	if i := slices.IndexFunc(up, func(u network.Uplink) bool { return !u.Closed }); i < 0 {
 		return banger.Errorf(banger.HostUnready, "no NAT: the host forwards, but forwarding is switched off on %s", up[0].Name).

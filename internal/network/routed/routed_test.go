@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"banger"
@@ -356,5 +357,75 @@ func pending(t *testing.T, a *routed.Attacher, ids ...byte) {
 	got = slices.DeleteFunc(got, func(name string) bool { return name == "gateway" }) // goes with the last tap
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("pending %v, %v; want %v", got, err, want)
+	}
+}
+
+// NAT needs an uplink that takes answers, and a banger-root that makes it.
+func TestCheckNAT(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	check := func(what string, code banger.Code, says string) {
+		t.Helper()
+		err := a.CheckNAT(t.Context())
+		if banger.CodeOf(err) != code || err != nil && (!strings.Contains(err.Error(), says) || code == banger.HostUnready && banger.AsError(err).Remedy == "") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	check("no uplink", banger.HostUnready, "no default route")
+	w.uplinks = []network.Uplink{{Name: "eth0", MTU: 1500, Closed: true}}
+	check("closed", banger.HostUnready, "switched off on eth0")
+	w.uplinks = append(w.uplinks, network.Uplink{Name: "eth1", MTU: 1500})
+	check("one is open", "", "")
+	w.old = banger.Errorf(banger.HostUnready, "of an earlier banger").WithRemedy("end it")
+	check("an old banger-root", banger.HostUnready, "earlier")
+	w.die()
+	check("no banger-root", banger.NeedsRoot, "")
+}
+
+// Whether a VM has NAT changes while it runs; without banger-root that is an error.
+func TestAdjust(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	w.run(t, a, 3)
+	w.run(t, a, 4)
+	n := nic(3)
+	for _, want := range []bool{true, false, true} {
+		w.records[0].NAT, n.NAT = want, want
+		if err := a.Adjust(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		if w.host[0].NAT != want || w.host[1].NAT {
+			t.Errorf("want %v, the host has %+v", want, w.host)
+		}
+	}
+	w.die()
+	if err := a.Adjust(t.Context(), n); banger.CodeOf(err) != banger.NeedsRoot {
+		t.Errorf("without banger-root: %v", err)
+	}
+}
+
+// The guest's card follows the smallest uplink when it boots, and not later.
+func TestMTU(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	n := nic(3)
+	n.NAT = true
+	for want, mtus := range map[int][]int{0: {1500, 9000}, 1400: {1500, 1400, 1420}, 576: {100}} {
+		w.uplinks = nil
+		for _, m := range mtus {
+			w.uplinks = append(w.uplinks, network.Uplink{Name: "eth0", MTU: m})
+		}
+		ep, err := a.Attach(t.Context(), n, nil)
+		if err != nil || ep.MTU != want {
+			t.Errorf("uplinks of %v: %d, %v", mtus, ep.MTU, err)
+		}
+		w.uplinks = []network.Uplink{{Name: "eth0", MTU: 1280}}
+		if again, err := a.Attach(t.Context(), n, &ep); err != nil || again != ep {
+			t.Errorf("of one that runs: %+v, %v", again, err)
+		}
+	}
+	n.NAT = false
+	if ep, err := a.Attach(t.Context(), n, nil); err != nil || ep.MTU != 0 {
+		t.Errorf("without NAT: %d, %v", ep.MTU, err)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -18,7 +17,6 @@ import (
 	"banger"
 	"banger/internal/fault"
 	"banger/internal/network"
-	"banger/internal/network/addr"
 )
 
 // A Router is one user's side of a network.Router. It works in the network namespace of
@@ -98,6 +96,8 @@ type setter struct {
 	mine  map[string]netlink.Link // by alias: those that belong to uid and tag
 	index map[int]bool            // of these
 
+	sysctls map[string]sysctls // by link, as the survey saw them
+
 	uplinks []netlink.Link // by which taps with NAT reach the world
 	opened  []netlink.Link // of these, where banger switches forwarding on
 
@@ -138,22 +138,6 @@ func list[T any](s *setter, what string, f func() (T, error)) (got T) {
 	return got
 }
 
-// survey finds what is there. A gateway's link without an alias was made by an
-// Apply that died too soon: nobody else has a reason for this name with this MAC.
-func (s *setter) survey() {
-	s.names, s.mine, s.index = map[string]netlink.Link{}, map[string]netlink.Link{}, map[int]bool{}
-	for _, l := range list(s, "links", s.LinkList) {
-		a := l.Attrs()
-		s.names[a.Name] = l
-		if a.Alias == "" && a.Name == addr.GatewayName(s.uid, s.tag) && a.HardwareAddr.String() == addr.GatewayMAC(s.uid, s.tag) {
-			s.mine[s.gatewayAlias()] = l
-		} else if strings.HasPrefix(a.Alias, s.alias()) {
-			s.mine[a.Alias] = l
-			s.index[a.Index] = true
-		}
-	}
-}
-
 // free reports a link of somebody else's where one of s's should be.
 func (s *setter) free(name string) error {
 	if s.names[name] == nil {
@@ -174,6 +158,7 @@ func (s *setter) removeTaps(c network.Config) {
 		s.do(!keep[alias], "delete tap", func() error {
 			delete(s.mine, alias)
 			delete(s.names, l.Attrs().Name)
+			delete(s.sysctls, l.Attrs().Name) // a tap that takes its place has its own
 			return s.LinkDel(l)
 		})
 	}

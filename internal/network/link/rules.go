@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -118,33 +119,58 @@ func (r *ruleset) chain(name string, hook *nftables.ChainHook, prio *nftables.Ch
 	return c
 }
 
-// setRules makes the table what it should be: all of it anew in one transaction,
-// or nothing. No packet sees it half done.
+// setRules makes the table what it should be in one transaction, or changes
+// nothing: no packet sees it half done. Where rules and sets are those that it
+// should have, only elements are changed.
 func (s *setter) setRules(c network.Config) {
 	nft := list(s, "nftables", func() (*nftables.Conn, error) { return nftables.New() })
 	want, got := s.ruleset(c), s.readRules(nft)
 	s.do(got.String() != want.String(), "set rules", func() error {
-		nft.AddTable(want.table) // or the deletion fails where there is none
-		nft.DelTable(want.table)
-		nft.AddTable(want.table)
-		for _, set := range want.sets {
-			if err := nft.AddSet(set, nil); err != nil {
-				return err
-			}
-			for some := range slices.Chunk(want.elems[set.Name], 100) { // an attribute has at most 64 KiB
-				if err := nft.SetAddElements(set, some); err != nil {
+		if got.shape() != want.shape() {
+			got.elems = nil
+			nft.AddTable(want.table) // or the deletion fails where there is none
+			nft.DelTable(want.table)
+			nft.AddTable(want.table)
+			for _, set := range want.sets {
+				if err := nft.AddSet(set, nil); err != nil {
 					return err
 				}
 			}
+			for _, c := range want.chains {
+				nft.AddChain(c)
+				for _, rule := range want.rules[c.Name] {
+					nft.AddRule(rule)
+				}
+			}
 		}
-		for _, c := range want.chains {
-			nft.AddChain(c)
-			for _, rule := range want.rules[c.Name] {
-				nft.AddRule(rule)
+		for _, set := range want.sets {
+			was, is := got.elems[set.Name], want.elems[set.Name]
+			err := errors.Join(chunks(nft.SetDeleteElements, set, without(was, is)), chunks(nft.SetAddElements, set, without(is, was)))
+			if err != nil {
+				return err
 			}
 		}
 		return nft.Flush()
 	})
+}
+
+// chunks calls f with some elements at a time: an attribute has at most 64 KiB.
+func chunks(f func(*nftables.Set, []nftables.SetElement) error, set *nftables.Set, all []nftables.SetElement) error {
+	for some := range slices.Chunk(all, 100) {
+		if err := f(set, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// without returns the elements of a that b lacks.
+func without(a, b []nftables.SetElement) []nftables.SetElement {
+	has := map[string]bool{}
+	for _, e := range b {
+		has[string(e.Key)] = true
+	}
+	return slices.DeleteFunc(slices.Clone(a), func(e nftables.SetElement) bool { return has[string(e.Key)] })
 }
 
 // removeRules removes the table if there is one.
@@ -181,15 +207,24 @@ func (s *setter) readRules(nft *nftables.Conn) *ruleset {
 // String is all that counts of a ruleset, in an order that is always the same.
 // Two with the same String do the same.
 func (r *ruleset) String() string {
+	var lines []string
+	for _, s := range r.sets {
+		for _, e := range r.elems[s.Name] {
+			lines = append(lines, fmt.Sprintf("element %s %x", s.Name, e.Key))
+		}
+	}
+	slices.Sort(lines)
+	return r.shape() + strings.Join(lines, "\n")
+}
+
+// shape is that of the table, sets and rules, whatever the elements.
+func (r *ruleset) shape() string {
 	if r.table == nil {
 		return ""
 	}
 	lines := []string{fmt.Sprintf("table %s flags %d", r.table.Name, r.table.Flags)}
 	for _, s := range r.sets {
 		lines = append(lines, fmt.Sprintf("set %s %s", s.Name, s.KeyType.Name))
-		for _, e := range r.elems[s.Name] {
-			lines = append(lines, fmt.Sprintf("element %s %x", s.Name, e.Key))
-		}
 	}
 	for _, c := range r.chains {
 		line := "chain " + c.Name

@@ -105,15 +105,18 @@ const quiet = "ipv6/disable_ipv6=1 ipv6/accept_ra=0"
 // a packet comes in by, whatever the host's ip_forward says.
 const guarded = quiet + " ipv4/accept_local=0 ipv4/route_localnet=0 ipv4/accept_redirects=0 ipv4/proxy_arp=0 ipv4/rp_filter=1 ipv4/forwarding=1"
 
-// setSysctls writes those of a link that differ. A kernel without IPv6 lacks its
-// files.
+// setSysctls writes those of a link that differ from what the survey saw, or says
+// their file, of a link that is new. A kernel without IPv6 lacks those of IPv6.
 func (s *setter) setSysctls(link, all string) {
 	for _, c := range strings.Fields(all) {
 		name, value, _ := strings.Cut(c, "=")
 		family, key, _ := strings.Cut(name, "/")
 		path := "/proc/sys/net/" + family + "/conf/" + link + "/" + key
-		now, err := os.ReadFile(path)
-		there := err == nil || family == "ipv4" || !errors.Is(err, fs.ErrNotExist)
-		s.do(there && string(bytes.TrimSpace(now)) != value, "set "+key, func() error { return os.WriteFile(path, []byte(value), 0) })
+		now, there := s.sysctls[link].value(name)
+		if !there {
+			b, err := os.ReadFile(path)
+			now, there = string(bytes.TrimSpace(b)), err == nil || family == "ipv4" || !errors.Is(err, fs.ErrNotExist)
+		}
+		s.do(there && now != value, "set "+key, func() error { return os.WriteFile(path, []byte(value), 0) })
 	}
 }

@@ -136,6 +136,30 @@ func TestNAT(t *testing.T) {
 	if got := try(); got != "with " {
 		t.Errorf("arrived %q", got)
 	}
+	// What comes from a privileged port is the host's root's, or nobody's.
+	for port, want := range map[int]bool{111: false, 700: false, 1023: false, 123: true, 500: true, 1024: true, 40000: true} {
+		fd := with.udp(t, port, netip.Addr{})
+		with.in(func() { must(0, unix.Sendto(fd, []byte("from"), 0, sockaddr(far, 4242))) })
+		world0.through(t, &with)
+		if got := received(inbox); (got == "from") != want {
+			t.Errorf("by UDP from port %d: %q", port, got)
+		}
+	}
+	for port, want := range map[int]bool{123: false, 700: false, 1024: true} {
+		var fd int
+		with.in(func() {
+			fd = must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0))
+			must(0, unix.Bind(fd, &unix.SockaddrInet4{Port: port}))
+			_ = unix.Connect(fd, sockaddr(far, 80)) // EINPROGRESS
+		})
+		world0.through(t, &with)
+		world0.through(t, &with) // and back
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		if n, _ := unix.Poll(p, 0); (n > 0) != want {
+			t.Errorf("by TCP from port %d: connected %v", port, n > 0)
+		}
+		unix.Close(fd)
+	}
 	// Both ways round while they run.
 	apply(t, config(tap(1), nat(tap(2))))
 	if got := try(); got != "without " {

@@ -93,6 +93,8 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 	r.chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter,
 		join(in(setOpen), out(setOpen), pass),
 		join(in(setTaps), to(s.net.Prefix), drop), // nobody has it now: it is not for the world
+		join(in(setTaps), outBy(setUp), privileged(unix.IPPROTO_TCP), drop),
+		join(in(setTaps), outBy(setUp), privileged(unix.IPPROTO_UDP, ntp, ike), drop),
 		join(in(setTaps), source, among(setNAT), outBy(setUp), pass),
 		join(isIPv4, inBy(setUp), out(setTaps), destination, among(setNAT), answers, pass),
 		join(in(setTaps), drop),
@@ -310,6 +312,25 @@ func to(p netip.Prefix) []expr.Any {
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Addr().AsSlice()},
 	})
+}
+
+// Ports that are sent from as well, by programs that no root is trusted for.
+const ntp, ike = 123, 500
+
+// privileged matches a source port that only root can bind, but for some.
+// Masquerading keeps it, and who trusts it, as NFS servers do, means the host's
+// root.
+func privileged(proto byte, some ...uint16) []expr.Any {
+	match := []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpLt, Register: 1, Data: binaryutil.BigEndian.PutUint16(1024)},
+	}
+	for _, port := range some {
+		match = append(match, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)})
+	}
+	return match
 }
 
 // pingTo matches an echo request to an IPv4 address.

@@ -136,6 +136,12 @@ func TestNAT(t *testing.T) {
 	if got := try(); got != "with " {
 		t.Errorf("arrived %q", got)
 	}
+	inside := with.udp(t, 4242, netip.Addr{})
+	world0.send(t, netip.Addr{}, tap(1).Addr, "in")
+	world0.through(t, &with)
+	if got := received(inside); got != "" {
+		t.Errorf("from the internet into a VM: %q", got)
+	}
 	// What comes from a privileged port is the host's root's, or nobody's.
 	for port, want := range map[int]bool{111: false, 700: false, 1023: false, 123: true, 500: true, 1024: true, 40000: true} {
 		fd := with.udp(t, port, netip.Addr{})
@@ -263,6 +269,10 @@ func TestWhereNATEnds(t *testing.T) {
 	})
 	if got := try(); len(got) > 0 {
 		t.Errorf("arrived: %q", got)
+	}
+	must(0, os.WriteFile("/proc/sys/net/ipv4/conf/"+tapName(1)+"/rp_filter", []byte("0"), 0))
+	if got := try(); len(got) > 0 {
+		t.Errorf("without rp_filter arrived: %q", got)
 	}
 	// What no rule but the routing stops is not to arrive even now.
 	flushRules(t)

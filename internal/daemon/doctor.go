@@ -137,7 +137,10 @@ func (d *daemon) checkRouted(ctx context.Context) doctor.Result {
 		}
 		return r
 	}
-	return doctor.Result{Status: doctor.OK, Message: "banger-root makes taps and routes"}
+	if e := banger.AsError(d.routed.CheckNAT(ctx)); e != nil {
+		return doctor.Result{Status: doctor.Note, Message: "banger-root makes taps and routes; " + e.Message, Remedy: e.Remedy}
+	}
+	return doctor.Result{Status: doctor.OK, Message: "banger-root makes taps, routes and NAT"}
 }
 
 func (d *daemon) checkSubnet(ctx context.Context) doctor.Result {

@@ -429,3 +429,23 @@ func TestMTU(t *testing.T) {
 		t.Errorf("without NAT: %d, %v", ep.MTU, err)
 	}
 }
+
+// A banger-root that dies after the last tap went has left the rest: whoever
+// finds the gateway's link takes it away.
+func TestDiesAfterTheLastTap(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	w.run(t, a, 3)
+	if got, err := a.Pending(t.Context()); err != nil || len(got) > 0 {
+		t.Errorf("while a VM runs %v is pending, %v", got, err)
+	}
+	w.records, w.host = nil, nil
+	w.die()
+	if got, err := a.Pending(t.Context()); err != nil || !slices.Equal(got, []string{"gateway"}) {
+		t.Errorf("pending: %v, %v", got, err)
+	}
+	w.absent = false
+	if err := a.Tend(t.Context()); err != nil || w.gateway || w.open != nil {
+		t.Errorf("after it: gateway %v, connection %v, %v", w.gateway, w.open, err)
+	}
+}

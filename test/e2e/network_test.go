@@ -24,7 +24,7 @@ func needPasst(t *testing.T) {
 	}
 }
 
-// What a guest reaches, in each set-up; docs/network.md has it as a table.
+// What a guest reaches, in each set-up; docs/networking.md has it as a table.
 type reach struct{ loopback, other, outside bool }
 
 // measure asks from within a guest, by TCP and UDP, all at once: what does not

@@ -121,21 +121,27 @@ func (s *setter) do(needed bool, what string, f func() error) {
 	}
 }
 
-// list reads what is there. A dump that the kernel changed meanwhile is read
-// again: it may lack what was there all the time.
+// list reads what is there.
 func list[T any](s *setter, what string, f func() (T, error)) (got T) {
 	if s.err != nil {
 		return got
 	}
 	s.err = fault.Do("list "+what, func() (err error) {
-		for range 10 {
-			if got, err = f(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-				break
-			}
-		}
+		got, err = whole(f)
 		return err
 	})
 	return got
+}
+
+// whole reads a dump that the kernel changed meanwhile again: it may lack what was
+// there all the time.
+func whole[T any](f func() (T, error)) (got T, err error) {
+	for range 10 {
+		if got, err = f(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return got, err
 }
 
 // free reports a link of somebody else's where one of s's should be.

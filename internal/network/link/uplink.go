@@ -16,16 +16,28 @@ import (
 // Uplinks are the links by which the host's IPv4 routes lead out to the world,
 // whatever table and metric they have: which of them a packet takes is the
 // host's routing. None is no error. Reading needs no privilege.
+//
+// Others than banger-root call it: it passes no point at which that is made to fail.
 func Uplinks() ([]netlink.Link, error) {
-	s := &setter{Handle: &netlink.Handle{}}
-	s.survey()
-	return s.waysOut(), s.err
+	h := &netlink.Handle{}
+	links, err := whole(h.LinkList)
+	if err != nil {
+		return nil, err
+	}
+	routes, err := whole(func() ([]netlink.Route, error) { return allRoutes(h) })
+	if err != nil {
+		return nil, err
+	}
+	ways := waysOut(routes)
+	return slices.DeleteFunc(links, func(l netlink.Link) bool { return !ways[l.Attrs().Index] }), nil
 }
 
-func (s *setter) waysOut() (links []netlink.Link) {
-	routes := list(s, "ways out", func() ([]netlink.Route, error) {
-		return s.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	})
+func allRoutes(h *netlink.Handle) ([]netlink.Route, error) {
+	return h.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+}
+
+// waysOut are the links, by index, of the routes that lead out to the world.
+func waysOut(routes []netlink.Route) map[int]bool {
 	index := map[int]bool{}
 	for _, r := range routes {
 		if toPrefix(r.Dst).Bits() >= worldly || r.Type != unix.RTN_UNICAST {
@@ -35,12 +47,7 @@ func (s *setter) waysOut() (links []netlink.Link) {
 			index[hop.LinkIndex] = true
 		}
 	}
-	for _, l := range s.names {
-		if a := l.Attrs(); index[a.Index] && !s.index[a.Index] {
-			links = append(links, l)
-		}
-	}
-	return links
+	return index
 }
 
 // Forwarding on an uplink lets answers come in. Where banger switched it on says
@@ -62,7 +69,12 @@ func forwards(link string) bool {
 // everywhere does so for its own reasons, and needs and owes nothing.
 func (s *setter) chooseUplinks(c network.Config) {
 	if slices.ContainsFunc(c.Taps, func(t network.Tap) bool { return t.NAT }) {
-		s.uplinks = s.waysOut()
+		ways := waysOut(list(s, "ways out", func() ([]netlink.Route, error) { return allRoutes(s.Handle) }))
+		for _, l := range s.names {
+			if a := l.Attrs(); ways[a.Index] && !s.index[a.Index] {
+				s.uplinks = append(s.uplinks, l)
+			}
+		}
 	}
 	everywhere := forwards("all")
 	for _, l := range s.names {

@@ -26,22 +26,33 @@ func (s *setter) setPassages(c network.Config) {
 			continue
 		}
 		there := list(s, "others' rules", func() ([]*nftables.Rule, error) { return nft.GetRules(ch.Table, ch) })
-		for _, key := range []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME} {
-			rule := []expr.Any{
-				&expr.Meta{Key: key, Register: 1},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(addr.TapPrefix(s.tag))},
-				&expr.Counter{},
-				&expr.Verdict{Kind: expr.VerdictAccept},
+		wanted := []string{text(passing(s.tag, expr.MetaKeyOIFNAME)), text(passing(s.tag, expr.MetaKeyIIFNAME))}
+		own := slices.DeleteFunc(there, func(r *nftables.Rule) bool { return !slices.Contains(wanted, text(r.Exprs)) })
+		remove := func() {
+			for _, r := range own {
+				nft.DelRule(r)
 			}
-			i := slices.IndexFunc(there, func(r *nftables.Rule) bool { return text(r.Exprs) == text(rule) })
-			s.do(i < 0 && len(c.Taps) > 0, "let taps pass", func() error {
-				nft.InsertRule(&nftables.Rule{Table: ch.Table, Chain: ch, Exprs: rule})
-				return nft.Flush()
-			})
-			s.do(i >= 0 && len(c.Taps) == 0, "let taps pass no more", func() error {
-				nft.DelRule(there[i])
-				return nft.Flush()
-			})
 		}
+		s.do(len(own) != len(wanted) && len(c.Taps) > 0, "let taps pass", func() error {
+			remove()
+			for _, key := range []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME} {
+				nft.InsertRule(&nftables.Rule{Table: ch.Table, Chain: ch, Exprs: passing(s.tag, key)})
+			}
+			return nft.Flush()
+		})
+		s.do(len(own) > 0 && len(c.Taps) == 0, "let taps pass no more", func() error {
+			remove()
+			return nft.Flush()
+		})
+	}
+}
+
+// passing accepts what comes from an installation's taps, or goes to them.
+func passing(tag string, key expr.MetaKey) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: key, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(addr.TapPrefix(tag))},
+		&expr.Counter{},
+		&expr.Verdict{Kind: expr.VerdictAccept},
 	}
 }

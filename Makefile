@@ -5,7 +5,7 @@ GO := scripts/go
 export CGO_ENABLED := 0
 
 RUN_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap uidmap e2fsprogs openssh-client ca-certificates
-TEST_PACKAGES := $(RUN_PACKAGES) passt shellcheck rsync busybox-static gcc libc6-dev bash-completion zsh fish bind9-dnsutils dnsmasq-base iproute2
+TEST_PACKAGES := $(RUN_PACKAGES) passt shellcheck rsync busybox-static gcc libc6-dev bash-completion zsh fish bind9-dnsutils dnsmasq-base iproute2 dbus-daemon
 
 build: ## bin/banger, bin/bangerd, bin/banger-root, bin/banger-guest
 	@scripts/build

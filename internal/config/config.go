@@ -29,6 +29,7 @@ type Config struct {
 	LogLevel    slog.Level     // of the daemon
 	UserNetwork string         // what network mode user is made of: auto, passt or qemu
 	DNS         netip.AddrPort // where names are served, on the loopback; port 0: any free one; zero: nowhere
+	TellHost    bool           // the host's resolver is told of the names where banger-root can
 	NAT         bool           // VMs in network mode routed reach the world by default
 	Defaults    Defaults
 }
@@ -60,6 +61,7 @@ type file struct {
 	} `toml:"network"`
 	DNS struct {
 		Listen *string `toml:"listen"`
+		Host   *bool   `toml:"host"`
 	} `toml:"dns"`
 	Defaults struct {
 		CPUs    *int    `toml:"cpus"`
@@ -72,7 +74,7 @@ type file struct {
 
 // builtin is what holds where nothing is set.
 func builtin() Config {
-	return Config{UserNetwork: userNetworks[0], NAT: true, DNS: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 42069), Defaults: Defaults{
+	return Config{UserNetwork: userNetworks[0], NAT: true, TellHost: true, DNS: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 42069), Defaults: Defaults{
 		CPUs:    min(2, runtime.NumCPU()),
 		Memory:  1 << 30,
 		Disk:    10 << 30,
@@ -133,6 +135,9 @@ func (c *Config) apply(path string, text []byte) error {
 	s.loopback("dns.listen", f.DNS.Listen, &c.DNS)
 	if f.Network.NAT != nil {
 		c.NAT = *f.Network.NAT
+	}
+	if f.DNS.Host != nil {
+		c.TellHost = *f.DNS.Host
 	}
 	s.count("defaults.cpus", f.Defaults.CPUs, &c.Defaults.CPUs)
 	s.size("defaults.memory", f.Defaults.Memory, &c.Defaults.Memory)

@@ -34,7 +34,7 @@ func load(t *testing.T, text string, vars map[string]string) (config.Config, err
 }
 
 func TestDefaults(t *testing.T) {
-	want := config.Config{File: ".", UserNetwork: "auto", NAT: true, DNS: netip.MustParseAddrPort("127.0.0.1:42069"), Defaults: config.Defaults{CPUs: min(2, runtime.NumCPU()), Memory: 1 << 30, Disk: 10 << 30, Network: "auto"}}
+	want := config.Config{File: ".", UserNetwork: "auto", NAT: true, TellHost: true, DNS: netip.MustParseAddrPort("127.0.0.1:42069"), Defaults: config.Defaults{CPUs: min(2, runtime.NumCPU()), Memory: 1 << 30, Disk: 10 << 30, Network: "auto"}}
 	if c, err := load(t, "-", nil); err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("no file: %+v, %v", c, err)
 	}
@@ -53,6 +53,7 @@ user = "qemu"
 nat = false
 [dns]
 listen = "127.0.0.53:0"
+host = false
 [defaults]
 cpus = 3
 memory = "2GiB"

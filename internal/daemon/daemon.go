@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -88,6 +89,7 @@ type daemon struct {
 	backends []vmm.Backend
 	disks    []storage.Strategy
 	usernet  *usernet.Attacher
+	served   atomic.Pointer[netip.AddrPort]   // where names are; nil: nowhere
 	owners   func(banger.Lease) *banger.Owner // of a VM with that lease; nil: our own user
 	images   *image.Catalog
 	scopes   *scoper

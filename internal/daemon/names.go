@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,6 +50,11 @@ func (d *daemon) serveNames(ctx context.Context) {
 	default:
 		d.log.Info("names are served", "listen", s.Addr())
 	}
+	if s := d.names.server; s != nil {
+		at := s.Addr()
+		d.served.Store(&at)
+		d.routed.TellNames(ctx) // for VMs that run already
+	}
 }
 
 // places are where the names' server may listen: where it is wanted, else on a port
@@ -77,6 +83,22 @@ func (n *names) close() error {
 		return fmt.Errorf("stop to serve names: %w", err)
 	}
 	return nil
+}
+
+// resolvedSocket is there while systemd-resolved runs (nss-resolve(8) asks there).
+const resolvedSocket = "/run/systemd/resolve/io.systemd.Resolve"
+
+// tellable is where names are served, for a resolver of the host's that can be
+// told by banger-root; zero otherwise.
+func (d *daemon) tellable() netip.AddrPort {
+	at := d.served.Load()
+	if at == nil || !d.config.TellHost {
+		return netip.AddrPort{}
+	}
+	if _, err := os.Lstat(resolvedSocket); err != nil {
+		return netip.AddrPort{}
+	}
+	return *at
 }
 
 // view is what is true now: what was seen last, as long as nothing has changed since.
@@ -140,6 +162,11 @@ func (d *daemon) checkNames(context.Context) doctor.Result {
 			r.Message = i.Problem + ": they are not served"
 		}
 		r.Remedy = "free it and say banger daemon restart, or name another with listen under [dns] in the configuration"
+		return r
+	}
+	if err := d.routed.Told(); err != nil {
+		r := doctor.FromError(err, "")
+		r.Status = doctor.Warning
 		return r
 	}
 	return doctor.Result{Status: doctor.OK, Message: "NAME.vm is answered on " + i.Listen + "; whether this host asks there: banger dns status"}

@@ -87,6 +87,7 @@ func (d *daemon) newRouted(exe string) *routed.Attacher {
 		Tap:     func(id banger.VMID) string { return addr.TapName(uid, d.tag, id) },
 		MAC:     func(id banger.VMID) string { return addr.TapMAC(uid, d.tag, id) },
 		Uplinks: uplinks,
+		Names:   d.tellable,
 		Log:     d.log,
 	})
 }

@@ -16,25 +16,48 @@ var shared = netip.MustParsePrefix("100.64.0.0/10")
 // Check reports what is wrong with a request, as Invalid. What depends on the
 // host (its routes, its resolvers) is not looked at here.
 func (r Request) Check() error {
+	if (r.Op == ResolverSet) != (r.Resolver != nil) {
+		return invalid("%s and a resolver come together, or not at all", ResolverSet)
+	}
 	switch r.Op {
 	case NetworkSet:
 		if r.Network == nil {
 			return invalid("%s without a network", r.Op)
 		}
 		return CheckConfig(*r.Network)
-	case NetworkProbe, KVMAllow, KVMRevoke, RootExit:
+	case NetworkProbe, ResolverSet, KVMAllow, KVMRevoke, RootExit:
 		if r.Network != nil {
 			return invalid("%s takes no network", r.Op)
+		}
+		if r.Resolver != nil {
+			return r.Resolver.check()
 		}
 		return nil
 	}
 	return invalid("no operation %q", cut(string(r.Op)))
 }
 
+func (r Resolver) check() error {
+	if err := checkTag(r.Tag); err != nil || r.Server == (netip.AddrPort{}) {
+		return err
+	}
+	if a := r.Server.Addr(); !a.Is4() || !a.IsLoopback() || r.Server.Port() < 1024 {
+		return invalid("names are asked for on 127.0.0.0/8, at a port above 1023, and not at %s", cut(r.Server.String()))
+	}
+	return nil
+}
+
+func checkTag(tag string) error {
+	if !banger.VMID(tag + tag).Valid() { // half as long as an ID, and of the same digits
+		return invalid("tag %q is not 4 lower-case hex digits", cut(tag))
+	}
+	return nil
+}
+
 // CheckConfig reports what is wrong with c, as Invalid.
 func CheckConfig(c network.Config) error {
-	if !banger.VMID(c.Tag + c.Tag).Valid() { // half as long as an ID, and of the same digits
-		return invalid("tag %q is not 4 lower-case hex digits", cut(c.Tag))
+	if err := checkTag(c.Tag); err != nil {
+		return err
 	}
 	if err := CheckSubnet(c.Subnet); err != nil {
 		return err

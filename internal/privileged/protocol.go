@@ -9,6 +9,7 @@ package privileged
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 
 	"banger"
 	"banger/internal/network"
@@ -28,6 +29,7 @@ type Op string
 const (
 	NetworkProbe Op = "network.probe" // can network.set work here? Changes nothing
 	NetworkSet   Op = "network.set"   // make the host's network equal to Request.Network
+	ResolverSet  Op = "resolver.set"  // have the host's resolver ask Request.Resolver for .vm while the peer is connected
 	KVMAllow     Op = "kvm.allow"     // an ACL for the peer's uid on /dev/kvm
 	KVMRevoke    Op = "kvm.revoke"    // takes it back, if banger set it
 	RootExit     Op = "root.exit"     // end this banger-root; what it made stays
@@ -37,7 +39,14 @@ const (
 type Request struct {
 	Protocol int             `json:"protocol"`
 	Op       Op              `json:"op"`
-	Network  *network.Config `json:"network,omitempty"` // of NetworkSet, and of no other
+	Network  *network.Config `json:"network,omitempty"`  // of NetworkSet, and of no other
+	Resolver *Resolver       `json:"resolver,omitempty"` // of ResolverSet, and of no other
+}
+
+// A Resolver is who knows the names of an installation's VMs.
+type Resolver struct {
+	Tag    string         `json:"tag"`
+	Server netip.AddrPort `json:"server"` // of the loopback, above 1023; zero: nobody any more
 }
 
 // A Response answers one Request, in order.

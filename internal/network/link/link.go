@@ -17,6 +17,7 @@ import (
 	"banger"
 	"banger/internal/fault"
 	"banger/internal/network"
+	"banger/internal/network/addr"
 )
 
 // A Router is one user's side of a network.Router. It works in the network namespace of
@@ -81,6 +82,22 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 		s.do(s.mine[s.gatewayAlias()] != nil, "delete gateway link", func() error { return s.LinkDel(s.mine[s.gatewayAlias()]) })
 	}
 	return s.changes, s.err
+}
+
+// Gateway returns the index of the link that holds an installation's gateway
+// address, 0 if it has none.
+func (r *Router) Gateway(tag string) (int, error) {
+	l, err := netlink.LinkByName(addr.GatewayName(r.uid, tag))
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look for the gateway's link: %w", err)
+	}
+	if s := (&setter{uid: r.uid, tag: tag}); l.Attrs().Alias != s.gatewayAlias() {
+		return 0, nil // somebody else's
+	}
+	return l.Attrs().Index, nil
 }
 
 // A setter is one Apply under way. After an error it does nothing more. What it

@@ -23,6 +23,9 @@ type Root interface {
 	network.Router
 	// NAT reports why it cannot make NAT at all.
 	NAT() error
+	// Resolve has the host's resolver ask server for names of the installation's
+	// VMs, while the connection lives; the zero server: nobody any more.
+	Resolve(ctx context.Context, tag string, server netip.AddrPort) error
 	// Done is closed when the connection is lost.
 	Done() <-chan struct{}
 	Close() error
@@ -48,7 +51,10 @@ type Config struct {
 	MAC     func(banger.VMID) string
 	// Uplinks are the links by which the host reaches the world now.
 	Uplinks func() ([]network.Uplink, error)
-	Log     *slog.Logger
+	// Names is where names of VMs are known; zero: nowhere, or the host has no
+	// resolver that banger-root can tell.
+	Names func() netip.AddrPort
+	Log   *slog.Logger
 }
 
 // An Attacher implements network.Attacher over a Router. Make one with New.
@@ -59,6 +65,7 @@ type Attacher struct {
 	down map[banger.VMID]bool // detached, though their record may still have a run
 	root Root                 // nil: no connection
 	odd  bool                 // the last Set failed: what the host has is neither the old nor the new
+	told error                // why the host's resolver could not be told where names are known
 }
 
 var (
@@ -268,6 +275,9 @@ func (a *Attacher) set(ctx context.Context, taps []network.Tap) error {
 	err := a.ask(ctx, func(r Root) error {
 		err := r.Set(ctx, network.Config{Tag: a.c.Tag, Subnet: a.c.Subnet().Prefix, Taps: taps})
 		a.odd = err != nil
+		if err == nil && len(taps) > 0 {
+			a.tell(ctx, r)
+		}
 		return err
 	})
 	if err == nil && len(taps) > 0 {
@@ -277,6 +287,36 @@ func (a *Attacher) set(ctx context.Context, taps []network.Tap) error {
 		err = fmt.Errorf("set the host's network: %w", err)
 	}
 	return errors.Join(err, a.hangUp())
+}
+
+// TellNames has the host's resolver told anew, since where names are known has
+// changed. Where this installation has no network there is nobody to tell.
+func (a *Attacher) TellNames(ctx context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.connected() {
+		a.tell(ctx, a.root)
+	}
+}
+
+// Told is why the host's resolver does not know of the names; nil if it does, or
+// was not to be told.
+func (a *Attacher) Told() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.told
+}
+
+// tell is an attempt: no VM depends on its name.
+func (a *Attacher) tell(ctx context.Context, r Root) {
+	a.told = nil
+	at := a.c.Names()
+	if !at.IsValid() {
+		return
+	}
+	if a.told = r.Resolve(ctx, a.c.Tag, at); a.told != nil {
+		a.c.Log.Warn("the host does not know of the VMs' names", "err", a.told)
+	}
 }
 
 // A process that was killed takes connections for an instant more.

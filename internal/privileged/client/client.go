@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -197,6 +198,16 @@ func (c *Client) RevokeKVM(ctx context.Context) error {
 	return c.ask(ctx, privileged.Request{Op: privileged.KVMRevoke})
 }
 
+// Resolve has the host's resolver ask server for the names of an installation's
+// VMs, for as long as this connection lives; the zero server: nobody any more. It is
+// HostUnready where the resolver cannot be told.
+func (c *Client) Resolve(ctx context.Context, tag string, server netip.AddrPort) error {
+	if err := c.since2("tells no resolver"); err != nil {
+		return err
+	}
+	return c.ask(ctx, privileged.Request{Op: privileged.ResolverSet, Resolver: &privileged.Resolver{Tag: tag, Server: server}})
+}
+
 // Exit ends banger-root. What it made stays.
 func (c *Client) Exit(ctx context.Context) error {
 	return c.ask(ctx, privileged.Request{Op: privileged.RootExit})
@@ -204,11 +215,13 @@ func (c *Client) Exit(ctx context.Context) error {
 
 // NAT reports why this banger-root makes none, as HostUnready: it belongs to an
 // earlier banger, as far as its answers have told.
-func (c *Client) NAT() error {
+func (c *Client) NAT() error { return c.since2("makes no NAT") }
+
+func (c *Client) since2(lacks string) error {
 	if c.speaks.Load() >= 2 {
 		return nil
 	}
-	return banger.Errorf(banger.HostUnready, "the banger-root that runs is of an earlier banger, and makes no NAT").
+	return banger.Errorf(banger.HostUnready, "the banger-root that runs is of an earlier banger, and %s", lacks).
 		WithRemedy("end it, and the next command starts yours: sudo pkill -x banger-root")
 }
 

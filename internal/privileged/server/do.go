@@ -20,6 +20,9 @@ func (s *server) do(c *conn, r privileged.Request) (err error) {
 	if r.Network != nil {
 		log = log.With("tag", r.Network.Tag, "subnet", r.Network.Subnet, "taps", len(r.Network.Taps))
 	}
+	if r.Resolver != nil {
+		log = log.With("tag", r.Resolver.Tag, "server", r.Resolver.Server)
+	}
 	begun := time.Now()
 	defer func() { log.Info("request", "took", time.Since(begun), "changed", len(changes), "err", err) }()
 	if err = allow(s.policy, s.uid, r); err == nil {
@@ -31,6 +34,8 @@ func (s *server) do(c *conn, r privileged.Request) (err error) {
 		err = s.router.Probe(context.Background())
 	case r.Op == privileged.NetworkSet:
 		changes, err = s.set(c, r)
+	case r.Op == privileged.ResolverSet:
+		err = s.resolve(c, *r.Resolver)
 	case r.Op == privileged.KVMAllow:
 		err = allowKVM(s.kvm, s.uid)
 	case r.Op == privileged.KVMRevoke:
@@ -86,6 +91,9 @@ func (s *server) again() (all error) {
 		changes, err := s.router.Apply(h.net)
 		if err != nil || len(changes) > 0 {
 			h.by.log.Warn("set again what was lost", "tag", tag, "changed", changes, "err", err)
+		}
+		if t, ok := s.told[tag]; ok && len(changes) > 0 { // its link may be another now
+			err = errors.Join(err, s.resolve(t.by, t.Resolver))
 		}
 		all = errors.Join(all, err)
 	}

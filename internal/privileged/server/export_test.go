@@ -13,7 +13,9 @@ var (
 	AllowKVM  = allowKVM
 	RevokeKVM = revokeKVM
 	OwnScope  = ownScope
-	ParseACL  = func(b []byte) ([]byte, error) {
+
+	TellResolved = tellResolved
+	ParseACL     = func(b []byte) ([]byte, error) {
 		a, err := parseACL(b)
 		return a.with(1000, rw).with(1000, 0).bytes(), err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
@@ -71,6 +72,9 @@ func beUser(uid string) {
 			say(c.AllowKVM(ctx))
 		case "revoke":
 			say(c.RevokeKVM(ctx))
+		case "resolve":
+			at, _ := netip.ParseAddrPort(rest) // or nobody
+			say(c.Resolve(ctx, tag, at))
 		case "exit":
 			say(c.Exit(ctx))
 		case "done":

@@ -32,14 +32,16 @@ const (
 type server struct {
 	uid    uint32
 	router *link.Router
+	bus    string // address of the system's D-Bus
 	kvm    string // path of the device
 	policy string // path of the policy
 	log    *slog.Logger
 	idle   time.Duration // without a connection: the end
 	end    context.CancelFunc
 
-	doing sync.Mutex         // held while something is done to the host, and over held
+	doing sync.Mutex         // held while something is done to the host, and over held and told
 	held  map[string]holding // by tag
+	told  map[string]telling // by tag
 
 	mu    sync.Mutex // over conns and timer
 	conns map[*conn]bool
@@ -69,7 +71,7 @@ func (s *server) serve(ctx context.Context, l listener) error {
 		return err
 	}
 	defer w.Close()
-	s.held, s.conns = map[string]holding{}, map[*conn]bool{}
+	s.held, s.told, s.conns = map[string]holding{}, map[string]telling{}, map[*conn]bool{}
 	s.timer = time.AfterFunc(s.idle, s.end)
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -167,6 +169,7 @@ func (s *server) enter(ctx context.Context, c *conn) bool {
 func (s *server) leave(c *conn) {
 	s.doing.Lock()
 	maps.DeleteFunc(s.held, func(_ string, h holding) bool { return h.by == c })
+	s.forget(c)
 	s.doing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -64,6 +64,7 @@ var may = map[string]string{
 	"internal/vmm/vmmtest":           ". internal/vmm",
 	"internal/guest":                 ". internal/guestapi",
 	"internal/inguest/boot":          "internal/guestapi",
+	"internal/inguest/boot/seed":     "",
 	"internal/inguest/sshd":          "internal/guestapi internal/filetree",
 	"internal/store":                 ".",
 	"internal/usermanager":           ".",

@@ -63,7 +63,7 @@ var may = map[string]string{
 	"internal/vmm/firecracker":       ". internal/vmm internal/vmm/kvm internal/host internal/guestapi",
 	"internal/vmm/vmmtest":           ". internal/vmm",
 	"internal/guest":                 ". internal/guestapi",
-	"internal/inguest/boot":          "internal/guestapi",
+	"internal/inguest/boot":          "internal/guestapi internal/inguest/boot/seed",
 	"internal/inguest/boot/seed":     "",
 	"internal/inguest/sshd":          "internal/guestapi internal/filetree",
 	"internal/store":                 ".",

@@ -25,11 +25,12 @@ const Port = 5122
 // its own that comes before all others, under a name that no other archive has.
 const IdentityPath = "banger/identity.json"
 
-// RootDevice and ModulesDevice are the disks in the order in which every
-// backend attaches them.
+// RootDevice, ModulesDevice and WorkDevice are the disks in the order in which
+// every backend attaches them. Not every VM has the last.
 const (
 	RootDevice    = "/dev/vda"
 	ModulesDevice = "/dev/vdb"
+	WorkDevice    = "/dev/vdc"
 )
 
 // An Identity is all that makes a VM this VM. It holds secrets: it travels in a
@@ -47,8 +48,9 @@ type Identity struct {
 	GatewayMAC     string       `json:"gateway_mac,omitempty"` // permanent neighbour entry, where the host may not answer ARP
 	MTU            int          `json:"mtu,omitempty"`         // of eth0, bytes; 0: as it is
 	Resolvers      []netip.Addr `json:"resolvers"`
-	HostKey        string       `json:"host_key"`        // PEM, OpenSSH format, ed25519
-	AuthorizedKeys []string     `json:"authorized_keys"` // one public key each, authorized_keys format
+	HostKey        string       `json:"host_key"`            // PEM, OpenSSH format, ed25519
+	AuthorizedKeys []string     `json:"authorized_keys"`     // one public key each, authorized_keys format
+	WorkDisk       string       `json:"work_disk,omitempty"` // UUID of the file system that is mounted on /root; "": none
 }
 
 // ModulesListPath lies in the base initramfs: one path per line, relative to
@@ -117,10 +119,11 @@ const ShutdownRequest = "shutdown@banger"
 type Status struct {
 	Version int    `json:"version"`
 	Launch  string `json:"launch"`
-	Booted  bool   `json:"booted"`      // systemd says running or degraded; with another init the same as ready
-	System  string `json:"system"`      // systemctl is-system-running, or "" without systemd
-	Uptime  int64  `json:"uptime_ms"`   // CLOCK_BOOTTIME
-	ReadyAt int64  `json:"ready_at_ms"` // CLOCK_BOOTTIME when the SSH server listened
+	Booted  bool   `json:"booted"`            // systemd says running or degraded; with another init the same as ready
+	System  string `json:"system"`            // systemctl is-system-running, or "" without systemd
+	Uptime  int64  `json:"uptime_ms"`         // CLOCK_BOOTTIME
+	ReadyAt int64  `json:"ready_at_ms"`       // CLOCK_BOOTTIME when the SSH server listened
+	Problem string `json:"problem,omitempty"` // what the machine should have and does without, one line
 }
 
 // SystemStopping is a Status's System once the image's init is going down.

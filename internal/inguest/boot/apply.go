@@ -58,7 +58,7 @@ func applyIdentity(id guestapi.Identity, readOnly bool) error {
 	} else {
 		errs = append(errs, writeEtc(now, before, readOnly))
 		if !readOnly { // whoever made it so has given the image's server its keys
-			errs = append(errs, writeHostKey(id.HostKey))
+			errs = append(errs, writeHostKey(id.HostKey), writeSSHDropIn())
 		}
 	}
 	errs = append(errs,

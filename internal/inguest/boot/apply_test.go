@@ -150,6 +150,19 @@ func TestApplyIdentityHostKey(t *testing.T) {
 	if got := read(t, root, "etc/ssh/ssh_host_ed25519_key.pub"); !strings.HasPrefix(got, "ssh-ed25519 ") {
 		t.Errorf("public key: %q", got)
 	}
+	dropIn := read(t, root, "etc/ssh/sshd_config.d/10-banger.conf")
+	for _, want := range []string{"PermitRootLogin prohibit-password\n", "PubkeyAuthentication yes\n"} {
+		if !strings.Contains(dropIn, want) {
+			t.Errorf("its drop-in %q lacks %q", dropIn, want)
+		}
+	}
+	if err := os.Remove(filepath.Join(root, "etc/ssh/sshd_config.d/10-banger.conf")); err != nil {
+		t.Fatal(err)
+	}
+	applyTo(t, root, id) // the next boot
+	if _, err := os.Stat(filepath.Join(root, "etc/ssh/sshd_config.d/10-banger.conf")); err == nil {
+		t.Error("the user took the drop-in away, and it came back")
+	}
 	bare := machine(t, debian())
 	applyTo(t, bare, id)
 	if _, err := os.Stat(filepath.Join(bare, "etc/ssh")); err == nil {

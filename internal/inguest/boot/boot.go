@@ -1,5 +1,5 @@
 // Package boot is the guest program as a VM's first process: it prepares the
-// machine (modules, root disk, identity, network), starts the SSH server inside
+// machine (modules, disks, identity, network), starts the SSH server inside
 // the new root, hands over to the image's own init or stays as a small one, and
 // in the end says on the console how the machine ended. It is silent unless
 // something is wrong. It serves nothing itself.
@@ -17,52 +17,57 @@ import (
 
 // Init is /init of the initramfs. It returns only by ending the machine.
 func Init() {
-	id, err := prepare()
+	s, err := prepare()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "banger-guest: cannot boot: %v\n", err)
-		endMachine(id.Launch, PowerOff)
+		endMachine(s.Identity.Launch, PowerOff)
 	}
-	if err := handOver(id); err != nil {
+	if err := handOver(s); err != nil {
 		fmt.Fprintf(os.Stderr, "banger-guest: cannot hand over to the image's init: %v\n", err)
-		endMachine(id.Launch, PowerOff)
+		endMachine(s.Identity.Launch, PowerOff)
 	}
 }
 
 // prepare does everything up to the start of the server. What the VM can live
 // without is complained about and passed over.
-func prepare() (guestapi.Identity, error) {
+func prepare() (s State, err error) {
 	if err := mount(fileSystem{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=755"}); err != nil {
-		return guestapi.Identity{}, err
+		return s, err
 	}
 	id, err := ReadIdentity("/" + guestapi.IdentityPath)
 	if err != nil {
-		return guestapi.Identity{}, fmt.Errorf("read identity: %w", err)
+		return s, fmt.Errorf("read identity: %w", err)
 	}
+	s.Identity = id
 	release, err := loadModules("/")
 	if err != nil {
-		return id, err
+		return s, err
 	}
 	r, err := mountRoot(guestapi.RootDevice)
 	if err != nil {
-		return id, err
+		return s, err
 	}
 	if err := enterRoot(r.dir); err != nil {
-		return id, err
+		return s, err
 	}
 	if r.readOnly {
 		fmt.Fprintln(os.Stderr, "banger-guest: the root file system is read-only")
 	}
 	if err := mountKernelFiles(); err != nil {
-		return id, err
+		return s, err
 	}
-	complain("grow the root file system", r.grow())
+	if !r.readOnly {
+		complain("grow the root file system", r.super.grow("/"))
+	}
 	complain("mount kernel modules", mountModules(guestapi.ModulesDevice, release))
+	if err := mountWorkDisk(id.WorkDisk); err != nil {
+		s.Problem = fmt.Sprintf("its work disk is not mounted, and %s is the root disk's: %v", homeDir, err)
+		complain("mount the work disk", err)
+	}
 	complain("apply identity", applyIdentity(id, r.readOnly))
 	complain("keep /tmp", keepTmp())
-	if err := setUpNetwork(id); err != nil {
-		complain("set up network", err)
-	}
-	return id, nil
+	complain("set up network", setUpNetwork(id))
+	return s, nil
 }
 
 // complain tells the console about err, if it is one.
@@ -73,16 +78,16 @@ func complain(what string, err error) {
 }
 
 // handOver starts the server and becomes the image's init.
-func handOver(id guestapi.Identity) error {
+func handOver(s State) error {
 	init, err := FindInit("/")
 	if err != nil && !errors.Is(err, ErrNoInit) {
 		return err
 	}
-	if err := startServer(id, init); err != nil {
+	if err := startServer(s, init); err != nil {
 		return fmt.Errorf("start SSH server: %w", err)
 	}
 	if init == "" {
-		return smallInit(id.Launch)
+		return smallInit(s.Identity.Launch)
 	}
 	// Nothing of ours is inherited: Go's descriptors close on exec.
 	return unix.Exec(init, []string{init}, []string{"HOME=/", "TERM=linux", "PATH=" + searchPath})

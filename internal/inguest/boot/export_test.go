@@ -24,6 +24,7 @@ var (
 	SmallInit     = smallInit
 	SetUpNetwork  = setUpNetwork
 	WaitDevice    = waitDevice
+	MountWorkDisk = mountWorkDisk
 	Fought        = errFought
 )
 
@@ -39,6 +40,12 @@ func Whole(id guestapi.Identity) bool { return keeper{id: id}.whole() }
 func FileSystemSize(disk []byte) (uint64, error) {
 	s, err := parseSuper(disk)
 	return s.blocks * s.blockSize, err
+}
+
+// FindDisk returns the disk that is found by the UUID of its file system.
+func FindDisk(device, uuid string) (string, error) {
+	d, _, err := findDisk(device, uuid)
+	return d, err
 }
 
 // HostsFile returns /etc/hosts for a VM of that name and address.

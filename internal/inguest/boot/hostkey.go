@@ -29,3 +29,21 @@ func writeHostKey(pem string) error {
 		putFile(file+".pub", string(ssh.MarshalAuthorizedKey(key.PublicKey())), 0o644),
 	)
 }
+
+// sshdFile keeps the image's own SSH server letting root in by a key, whatever its
+// configuration or its distribution's default says: of two values the first holds,
+// and drop-ins come before the rest.
+const sshdFile = sshDir + "/sshd_config.d/10-banger.conf"
+
+const sshdText = `# Written by banger when this VM was made; it is yours to change.
+PermitRootLogin prohibit-password
+PubkeyAuthentication yes
+`
+
+// writeSSHDropIn writes sshdFile where OpenSSH is, or may come to be.
+func writeSSHDropIn() error {
+	if _, err := os.Stat(sshDir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return putFile(sshdFile, sshdText, 0o644)
+}

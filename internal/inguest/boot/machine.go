@@ -57,7 +57,7 @@ func (m *Machine) status(system string) guestapi.Status {
 	return guestapi.Status{
 		Version: guestapi.Version, Launch: m.state.Identity.Launch,
 		Booted: !m.systemd() || system == "running" || system == "degraded",
-		System: system, Uptime: bootTime(), ReadyAt: m.readyAt,
+		System: system, Uptime: bootTime(), ReadyAt: m.readyAt, Problem: m.state.Problem,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -21,7 +22,6 @@ type rootDisk struct {
 	dir      string
 	readOnly bool
 	super    superblock
-	size     uint64 // of the device, bytes
 }
 
 // mountRoot mounts the root disk, or says in plain words why not.
@@ -32,18 +32,9 @@ func mountRoot(device string) (rootDisk, error) {
 		return r, fmt.Errorf("root disk %s: %w", device, err)
 	}
 	defer f.Close()
-	head := make([]byte, superOffset+superSize)
-	if _, err := f.ReadAt(head, 0); err != nil {
+	if r.super, err = readSuper(f); err != nil {
 		return r, fmt.Errorf("root disk %s: %w", device, err)
 	}
-	if r.super, err = parseSuper(head); err != nil {
-		return r, fmt.Errorf("root disk %s: %w", device, err)
-	}
-	size, err := f.Seek(0, 2)
-	if err != nil {
-		return r, fmt.Errorf("root disk %s: %w", device, err)
-	}
-	r.size = uint64(size)
 	root := fileSystem{device, r.dir, "ext4", unix.MS_RELATIME, ""}
 	err = mount(root)
 	// a write-protected disk: EACCES from the block layer, EROFS from ext4
@@ -84,6 +75,23 @@ const (
 type superblock struct {
 	blocks    uint64
 	blockSize uint64
+	uuid      [16]byte
+	device    uint64 // size of the device, bytes
+}
+
+// readSuper reads the superblock of a disk.
+func readSuper(disk io.ReadSeeker) (superblock, error) {
+	head := make([]byte, superOffset+superSize)
+	if _, err := io.ReadFull(disk, head); err != nil {
+		return superblock{}, err
+	}
+	sb, err := parseSuper(head)
+	if err != nil {
+		return superblock{}, err
+	}
+	size, err := disk.Seek(0, io.SeekEnd)
+	sb.device = uint64(size)
+	return sb, err
 }
 
 // errNotExt4 is a disk with something else on it.
@@ -103,6 +111,7 @@ func parseSuper(disk []byte) (superblock, error) {
 		return superblock{}, fmt.Errorf("%w: its superblock is damaged", errNotExt4)
 	}
 	sb := superblock{blocks: uint64(le.Uint32(s[0x4:])), blockSize: 1024 << log}
+	copy(sb.uuid[:], s[0x68:])
 	const incompat64bit = 0x80
 	if le.Uint32(s[0x60:])&incompat64bit != 0 {
 		sb.blocks |= uint64(le.Uint32(s[0x150:])) << 32
@@ -114,19 +123,19 @@ func parseSuper(disk []byte) (superblock, error) {
 // system to so many blocks.
 const resizeFS = 0x40086610
 
-// grow makes the file system as large as its disk; call it inside the new root.
-func (r rootDisk) grow() error {
-	blocks := r.size / r.super.blockSize
-	if r.readOnly || blocks <= r.super.blocks {
+// grow makes the file system that is mounted on dir as large as its disk.
+func (sb superblock) grow(dir string) error {
+	blocks := sb.device / sb.blockSize
+	if blocks <= sb.blocks {
 		return nil
 	}
-	f, err := os.Open("/")
+	f, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), resizeFS, uintptr(unsafe.Pointer(&blocks))); errno != 0 {
-		return fmt.Errorf("to %d blocks of %d bytes: %w", blocks, r.super.blockSize, errno)
+		return fmt.Errorf("to %d blocks of %d bytes: %w", blocks, sb.blockSize, errno)
 	}
 	return nil
 }

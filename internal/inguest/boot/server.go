@@ -42,7 +42,8 @@ const selfExe = "/proc/self/exe"
 // A State is what the server must know, also after a restart.
 type State struct {
 	Identity guestapi.Identity `json:"identity"`
-	Init     string            `json:"init"` // the image's, symlinks resolved; "": the guest program itself
+	Init     string            `json:"init"`    // the image's, symlinks resolved; "": the guest program itself
+	Problem  string            `json:"problem"` // what the VM should have and lives without; "": nothing
 }
 
 // LoadState reads what the first process left for the server.
@@ -60,8 +61,7 @@ func LoadState() (State, error) {
 
 // startServer starts the server and then, since the way to the first login is
 // what everybody waits for, its supervisor.
-func startServer(id guestapi.Identity, init string) error {
-	s := State{Identity: id}
+func startServer(s State, init string) error {
 	if init != "" {
 		s.Init, _ = resolve("/", init)
 	}

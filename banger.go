@@ -58,10 +58,11 @@ type Spec struct {
 	Network NetworkMode `json:"network"`      // never auto: chosen at creation
 	Backend string      `json:"backend"`      // chosen at creation
 
-	Isolated  bool      `json:"isolated"`  // reaches neither other VMs nor, in user mode, anything at all
-	NAT       NAT       `json:"nat"`       // routed: whether it reaches the world
-	Publish   []Publish `json:"publish"`   // ports of the host that lead to it; never null
-	Autostart bool      `json:"autostart"` // starts with the daemon
+	WorkDisk  int64     `json:"work_disk_bytes"` // size of the disk that is its /root, bytes; 0: none
+	Isolated  bool      `json:"isolated"`        // reaches neither other VMs nor, in user mode, anything at all
+	NAT       NAT       `json:"nat"`             // routed: whether it reaches the world
+	Publish   []Publish `json:"publish"`         // ports of the host that lead to it; never null
+	Autostart bool      `json:"autostart"`       // starts with the daemon
 }
 
 // A Lease is what the installation has given a VM until it is deleted.

@@ -108,6 +108,7 @@ type CreateRequest struct {
 	Network Optional[string] `json:"network,omitzero"`
 	Backend Optional[string] `json:"backend,omitzero"`
 
+	WorkDisk  Optional[int64]            `json:"work_disk_bytes,omitzero"` // 0: none
 	Isolated  Optional[bool]             `json:"isolated,omitzero"`
 	NAT       Optional[bool]             `json:"nat,omitzero"` // true: or it does not start
 	Publish   Optional[[]banger.Publish] `json:"publish,omitzero"`
@@ -125,6 +126,7 @@ type SetRequest struct {
 	Disk    Optional[int64]  `json:"disk_bytes,omitzero"`
 	Network Optional[string] `json:"network,omitzero"`
 
+	WorkDisk  Optional[int64]            `json:"work_disk_bytes,omitzero"`
 	Name      Optional[string]           `json:"name,omitzero"`
 	Isolated  Optional[bool]             `json:"isolated,omitzero"`
 	NAT       Optional[bool]             `json:"nat,omitzero"`

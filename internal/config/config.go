@@ -36,11 +36,12 @@ type Config struct {
 
 // Defaults are what a new VM gets where nothing was asked for.
 type Defaults struct {
-	CPUs    int
-	Memory  int64  // bytes
-	Disk    int64  // bytes
-	Image   string // "": the bundle's default
-	Network banger.NetworkMode
+	CPUs     int
+	Memory   int64  // bytes
+	Disk     int64  // bytes
+	WorkDisk int64  // bytes; 0: none
+	Image    string // "": the bundle's default
+	Network  banger.NetworkMode
 }
 
 // userNetworks are what network mode user can be made of; the first is the default.
@@ -64,21 +65,23 @@ type file struct {
 		Host   *bool   `toml:"host"`
 	} `toml:"dns"`
 	Defaults struct {
-		CPUs    *int    `toml:"cpus"`
-		Memory  *string `toml:"memory"`
-		Disk    *string `toml:"disk"`
-		Image   *string `toml:"image"`
-		Network *string `toml:"network"`
+		CPUs     *int    `toml:"cpus"`
+		Memory   *string `toml:"memory"`
+		Disk     *string `toml:"disk"`
+		WorkDisk *string `toml:"work_disk"`
+		Image    *string `toml:"image"`
+		Network  *string `toml:"network"`
 	} `toml:"defaults"`
 }
 
 // builtin is what holds where nothing is set.
 func builtin() Config {
 	return Config{UserNetwork: userNetworks[0], NAT: true, TellHost: true, DNS: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 42069), Defaults: Defaults{
-		CPUs:    min(2, runtime.NumCPU()),
-		Memory:  1 << 30,
-		Disk:    10 << 30,
-		Network: banger.NetworkAuto,
+		CPUs:     min(2, runtime.NumCPU()),
+		Memory:   1 << 30,
+		Disk:     10 << 30,
+		WorkDisk: 8 << 30,
+		Network:  banger.NetworkAuto,
 	}}
 }
 
@@ -142,6 +145,7 @@ func (c *Config) apply(path string, text []byte) error {
 	s.count("defaults.cpus", f.Defaults.CPUs, &c.Defaults.CPUs)
 	s.size("defaults.memory", f.Defaults.Memory, &c.Defaults.Memory)
 	s.size("defaults.disk", f.Defaults.Disk, &c.Defaults.Disk)
+	s.sizeOrNone("defaults.work_disk", f.Defaults.WorkDisk, &c.Defaults.WorkDisk)
 	s.word("defaults.image", f.Defaults.Image, &c.Defaults.Image)
 	s.network("defaults.network", f.Defaults.Network, &c.Defaults.Network)
 	return s.err
@@ -175,7 +179,7 @@ func unreadable(path string, err error) error {
 		e := strict.Errors[0]
 		row, _ := e.Position()
 		return banger.Errorf(banger.Invalid, "%s:%d: unknown key %q", path, row, strings.Join(e.Key(), ".")).
-			WithRemedy("known are runtime_dir, backend, log_level, user under [network], listen under [dns], and cpus, memory, disk, image, network under [defaults]")
+			WithRemedy("known are runtime_dir, backend, log_level, user under [network], listen under [dns], and cpus, memory, disk, work_disk, image, network under [defaults]")
 	case errors.As(err, &bad):
 		row, column := bad.Position()
 		return banger.Errorf(banger.Invalid, "%s:%d:%d: %w", path, row, column, err).WithRemedy("edit %s", path)

@@ -34,7 +34,7 @@ func load(t *testing.T, text string, vars map[string]string) (config.Config, err
 }
 
 func TestDefaults(t *testing.T) {
-	want := config.Config{File: ".", UserNetwork: "auto", NAT: true, TellHost: true, DNS: netip.MustParseAddrPort("127.0.0.1:42069"), Defaults: config.Defaults{CPUs: min(2, runtime.NumCPU()), Memory: 1 << 30, Disk: 10 << 30, Network: "auto"}}
+	want := config.Config{File: ".", UserNetwork: "auto", NAT: true, TellHost: true, DNS: netip.MustParseAddrPort("127.0.0.1:42069"), Defaults: config.Defaults{CPUs: min(2, runtime.NumCPU()), Memory: 1 << 30, Disk: 10 << 30, WorkDisk: 8 << 30, Network: "auto"}}
 	if c, err := load(t, "-", nil); err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("no file: %+v, %v", c, err)
 	}
@@ -58,6 +58,7 @@ host = false
 cpus = 3
 memory = "2GiB"
 disk = "20G"
+work_disk = "64G"
 image = "debian-12"
 network = "user"
 `
@@ -69,12 +70,21 @@ func TestNoNames(t *testing.T) {
 	}
 }
 
+// A VM may be made without a work disk; any other size needs its unit.
+func TestNoWorkDisk(t *testing.T) {
+	for _, none := range []string{"0", "none"} {
+		if c, err := load(t, "[defaults]\nwork_disk = \""+none+"\"", nil); err != nil || c.Defaults.WorkDisk != 0 {
+			t.Errorf("%s: %+v, %v", none, c, err)
+		}
+	}
+}
+
 // The environment comes before the file, the file before the defaults; of
 // bundles' directories both count, in that order.
 func TestOrder(t *testing.T) {
 	want := config.Config{
 		File: "config.toml", RuntimeDirs: []string{"/srv/bundle"}, Backend: "qemu", LogLevel: slog.LevelDebug, UserNetwork: "qemu", DNS: netip.MustParseAddrPort("127.0.0.53:0"),
-		Defaults: config.Defaults{CPUs: 3, Memory: 2 << 30, Disk: 20 << 30, Image: "debian-12", Network: "user"},
+		Defaults: config.Defaults{CPUs: 3, Memory: 2 << 30, Disk: 20 << 30, WorkDisk: 64 << 30, Image: "debian-12", Network: "user"},
 	}
 	if c, err := load(t, whole, nil); err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("file: %+v, %v", c, err)
@@ -113,6 +123,8 @@ func TestRefused(t *testing.T) {
 		"[defaults]\nmemory = \"1024\"":         "config.toml:2: defaults.memory: size 1024 has no unit",
 		"[defaults]\nmemory = \"0G\"":           "more than 0",
 		"[defaults]\ndisk = \"-1G\"":            "defaults.disk: \"-1G\" is not a size",
+		"[defaults]\nwork_disk = \"8\"":         "config.toml:2: defaults.work_disk: size 8 has no unit",
+		"[defaults]\nwork_disk = 0":             "config.toml:2:",
 		"[defaults]\nnetwork = \"bridge\"":      "no network mode \"bridge\"",
 		strings.Repeat("# too long\n", 100_000): "larger than 1MiB",
 	} {

@@ -118,6 +118,15 @@ func (s *setter) size(key string, v *string, to *int64) {
 	*to = n
 }
 
+// sizeOrNone reads a size, or the word none, or 0, which means the same.
+func (s *setter) sizeOrNone(key string, v *string, to *int64) {
+	if v != nil && (*v == "none" || *v == "0") {
+		*to = 0
+		return
+	}
+	s.size(key, v, to)
+}
+
 func (s *setter) network(key string, v *string, to *banger.NetworkMode) {
 	if v == nil {
 		return

@@ -13,7 +13,9 @@ import (
 	"banger/internal/api"
 	"banger/internal/bundle"
 	"banger/internal/doctor"
+	"banger/internal/host"
 	"banger/internal/storage"
+	"banger/internal/storage/workdisk"
 	"banger/internal/version"
 )
 
@@ -42,6 +44,10 @@ func (d *daemon) checks(named string) []doctor.Check {
 		{Name: "backend qemu", For: start, Probe: d.checkBackend},
 		{Name: "accelerator", For: start, Needs: []string{"backend qemu"}, Probe: d.checkAccelerator},
 		{Name: "storage", For: start, Needs: []string{"backend qemu"}, Probe: d.checkStorage},
+		{Name: "work disks", For: []string{"vm-start", "work-disk"}, Probe: func(ctx context.Context) doctor.Result {
+			err := workdisk.New(host.New(os.Getenv("PATH"))).Probe(ctx)
+			return doctor.FromError(err, "mke2fs is there")
+		}},
 		{Name: "runtime bundle", For: start, Probe: d.checkBundle(named)},
 		{Name: "network user", For: start, Needs: []string{"backend qemu"}, Probe: d.checkUsernet},
 		{Name: "network routed", Probe: d.checkRouted},

@@ -20,6 +20,7 @@ import (
 	"banger/internal/storage"
 	"banger/internal/storage/clone"
 	"banger/internal/storage/overlay"
+	"banger/internal/storage/workdisk"
 	"banger/internal/store"
 	"banger/internal/usermanager"
 	"banger/internal/version"
@@ -94,10 +95,10 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	d.ssh = &sshHosts{store: d.store, layout: d.layout, banger: beside(exe, cliName), log: d.log}
 	d.vms = vm.New(instrumented(vm.Config{
 		Store: namedStore{d.store, d.ssh.write}, Images: images{d.images}, Backends: d.backends,
-		Disks: d.disks, Nets: []network.Attacher{d.usernet, d.routed},
+		Disks: d.disks, WorkDisks: workdisk.New(tools), Nets: []network.Attacher{d.usernet, d.routed},
 		Paths: d.layout, Guests: vm.NewSSH(signer, d.log),
 		IdentityFile: d.layout.Key(), AuthorizedKey: guest.AuthorizedKey(signer.PublicKey()),
-		Limits:   vm.Limits{CPUs: c.CPUs, Memory: c.Memory, Disk: c.Disk, HostMemory: hostMemory},
+		Limits:   vm.Limits{CPUs: c.CPUs, Memory: c.Memory, Disk: c.Disk, WorkDisk: c.WorkDisk, HostMemory: hostMemory},
 		Timeouts: vm.Timeouts{Ready: readyLimit, Stop: stopLimit},
 		Subnet:   d.net,
 		Lease: func(id banger.VMID, taken []banger.Lease) (banger.Lease, error) {

@@ -14,7 +14,7 @@ import (
 	"banger/internal/store"
 )
 
-// A VM of an older schema keeps what it was meant to be.
+// A VM of an older schema keeps what it was meant to be, and has no work disk.
 func TestMigrateIntent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "banger.db")
 	db, err := sql.Open("sqlite", path)
@@ -43,8 +43,8 @@ func TestMigrateIntent(t *testing.T) {
 	}
 	s := open(t, path)
 	r, err := s.VM(t.Context(), id)
-	if err != nil || r.Intent != banger.IntentRunning {
-		t.Errorf("intent %q, %v", r.Intent, err)
+	if err != nil || r.Intent != banger.IntentRunning || r.Spec.WorkDisk != 0 {
+		t.Errorf("intent %q, a work disk of %d bytes, %v", r.Intent, r.Spec.WorkDisk, err)
 	}
 	for intent, ok := range map[banger.Intent]bool{banger.IntentResetting: true, "dreaming": false} {
 		_, err := s.UpdateVM(t.Context(), id, func(r *banger.Record) error { r.Intent = intent; return nil })

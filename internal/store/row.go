@@ -13,7 +13,7 @@ import (
 
 // columns of table vm, in the order of values and scanRecord.
 const columns = `id, name, image, image_id, cpus, memory, disk, network, backend,
-	isolated, nat, publish, autostart, address, mac, machine_id, host_key, intent, run, last_exit, problem, created_at`
+	isolated, nat, publish, autostart, work_disk, address, mac, machine_id, host_key, intent, run, last_exit, problem, created_at`
 
 // places are the parameters for columns.
 var places = "(?" + strings.Repeat(",?", strings.Count(columns, ",")) + ")"
@@ -21,7 +21,7 @@ var places = "(?" + strings.Repeat(",?", strings.Count(columns, ",")) + ")"
 func values(r banger.Record) []any {
 	return []any{
 		r.ID, r.Spec.Name, r.Spec.Image, r.ImageID, r.Spec.CPUs, r.Spec.Memory, r.Spec.Disk, r.Spec.Network, r.Spec.Backend,
-		r.Spec.Isolated, r.Spec.NAT, text(r.Spec.Publish), r.Spec.Autostart,
+		r.Spec.Isolated, r.Spec.NAT, text(r.Spec.Publish), r.Spec.Autostart, r.Spec.WorkDisk,
 		r.Lease.Addr.String(), r.Lease.MAC, r.Lease.MachineID, r.HostKey, r.Intent,
 		optional(r.Run), optional(r.LastExit), optional(r.Problem), stamp(r.CreatedAt),
 	}
@@ -36,7 +36,7 @@ func scanRecord(row scanner) (r banger.Record, err error) {
 	var created int64
 	err = row.Scan(
 		&r.ID, &r.Spec.Name, &r.Spec.Image, &r.ImageID, &r.Spec.CPUs, &r.Spec.Memory, &r.Spec.Disk, &r.Spec.Network, &r.Spec.Backend,
-		&r.Spec.Isolated, &r.Spec.NAT, &publish, &r.Spec.Autostart, &addr, &r.Lease.MAC, &r.Lease.MachineID, &r.HostKey, &r.Intent, &run, &exit, &problem, &created)
+		&r.Spec.Isolated, &r.Spec.NAT, &publish, &r.Spec.Autostart, &r.Spec.WorkDisk, &addr, &r.Lease.MAC, &r.Lease.MachineID, &r.HostKey, &r.Intent, &run, &exit, &problem, &created)
 	if err != nil {
 		return banger.Record{}, err
 	}

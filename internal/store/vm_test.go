@@ -101,7 +101,7 @@ func TestCreateFails(t *testing.T) {
 	}
 	for name, spoil := range map[string]func(*banger.Record){
 		"cpus": func(r *banger.Record) { r.Spec.CPUs = 0 }, "memory": func(r *banger.Record) { r.Spec.Memory = -1 },
-		"disk": func(r *banger.Record) { r.Spec.Disk = 0 }, "name": func(r *banger.Record) { r.Spec.Name = "" },
+		"disk": func(r *banger.Record) { r.Spec.Disk = 0 }, "work disk": func(r *banger.Record) { r.Spec.WorkDisk = -1 }, "name": func(r *banger.Record) { r.Spec.Name = "" },
 		"network": func(r *banger.Record) { r.Spec.Network = banger.NetworkAuto }, "intent": func(r *banger.Record) { r.Intent = "" },
 		"image": func(r *banger.Record) { r.ImageID = "ffffffffffff" }, "id": func(r *banger.Record) { r.ID = "0BADCAFE" },
 	} {

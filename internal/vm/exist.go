@@ -18,6 +18,7 @@ func exist() []steps.Step[*subject] {
 	return []steps.Step[*subject]{
 		{Name: "directory", Ensure: ensureDir, Release: releaseDir},
 		rootDisk(),
+		workDiskStep(),
 	}
 }
 

@@ -19,6 +19,8 @@ type life struct {
 	guarded bool          // the loss of its network is noticed; guarded by the VM's lock
 	cut     chan struct{} // closed when its network was lost
 	problem error         // how; guarded by Manager.mu
+
+	lacks *banger.Problem // what its guest does without; guarded by Manager.mu
 }
 
 // over reports whether the VMM has ended.

@@ -59,6 +59,9 @@ func (m *Manager) view(r banger.Record) banger.VM {
 		if r.Run != nil {
 			v.StartedAt, v.Stack, v.StackNote = r.Run.StartedAt, r.Run.Endpoint.Stack, r.Run.Endpoint.Note
 		}
+		if v.Problem == nil {
+			v.Problem = l.lacks
+		}
 		if l.problem != nil {
 			v.Problem = problem(l.problem)
 		}

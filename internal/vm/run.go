@@ -50,6 +50,9 @@ func ensureAttached(ctx context.Context, s *subject) error {
 	if err := s.finishGrowth(ctx); err != nil {
 		return err
 	}
+	if s.work, err = s.attachWorkDisk(); err != nil {
+		return err
+	}
 	s.disk, err = st.Attach(ctx, s.base(f), s.storageDisk())
 	s.format = st.Format()
 	return err
@@ -151,12 +154,17 @@ func releaseInitrd(_ context.Context, s *subject) error {
 
 func (s *subject) identity() guestapi.Identity {
 	r, net := s.rec, s.m.c.Subnet()
+	work := ""
+	if r.Spec.WorkDisk > 0 {
+		work = workUUID(r.Lease)
+	}
 	return guestapi.Identity{
 		Version: guestapi.Version, VM: string(r.ID), Launch: r.Run.Launch,
 		Hostname: r.Spec.Name, MachineID: r.Lease.MachineID, MAC: r.Lease.MAC,
 		Address: netip.PrefixFrom(r.Lease.Addr, 32), Gateway: net.Gateway, GatewayMAC: r.Run.Endpoint.GatewayMAC, MTU: r.Run.Endpoint.MTU,
 		Resolvers: []netip.Addr{net.Resolver},
 		HostKey:   r.HostKey, AuthorizedKeys: []string{s.m.c.AuthorizedKey},
+		WorkDisk: work,
 	}
 }
 
@@ -199,13 +207,22 @@ func (s *subject) machine(f Files) vmm.Machine {
 		Kernel: f.Kernel, Initrd: p.Initrd(r.ID, r.Run.Launch),
 		Cmdline: []string{"quiet", "panic=1", "net.ifnames=0", "cloud-init=disabled", "selinux=0", "systemd.show_status=0"},
 		CPUs:    r.Spec.CPUs, Memory: r.Spec.Memory,
-		Disks: []vmm.Disk{
-			{Path: s.disk, Format: s.format},
-			{Path: f.Modules, Format: banger.FormatRaw, ReadOnly: true},
-		},
-		Net: r.Run.Endpoint, Addr: r.Lease.Addr.String(), GuestPort: guestapi.Port, MAC: r.Lease.MAC,
+		Disks: s.machineDisks(f),
+		Net:   r.Run.Endpoint, Addr: r.Lease.Addr.String(), GuestPort: guestapi.Port, MAC: r.Lease.MAC,
 		SerialLog: p.Serial(r.ID), VMMLog: p.VMMLog(r.ID), Owner: s.owner(),
 	}
+}
+
+// machineDisks are the VM's disks in the order of guestapi's device names.
+func (s *subject) machineDisks(f Files) []vmm.Disk {
+	all := []vmm.Disk{
+		{Path: s.disk, Format: s.format},
+		{Path: f.Modules, Format: banger.FormatRaw, ReadOnly: true},
+	}
+	if s.work != "" {
+		all = append(all, vmm.Disk{Path: s.work, Format: banger.FormatRaw})
+	}
+	return all
 }
 
 // releaseVMM ends the VMM, whoever launched it and whatever of it was recorded.
@@ -304,6 +321,7 @@ func ensureGuest(ctx context.Context, s *subject) error {
 			return err
 		}
 	}
+	s.lack(st.Problem)
 	s.setReady(s.life)
 	return nil
 }

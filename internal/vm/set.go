@@ -23,7 +23,7 @@ func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, err
 		if s.rec.Run != nil && c.needsStop() {
 			return banger.Errorf(banger.WrongState, "%s is running", s.rec.Spec.Name).WithRemedy("banger stop %s", s.rec.Spec.Name)
 		}
-		if c.Disk != nil {
+		if c.Disk != nil || c.WorkDisk != nil {
 			if err := s.resetting(ctx, s.hook(silent{m.c.Log})); err != nil {
 				return err
 			}
@@ -35,7 +35,7 @@ func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, err
 		}
 		was := s.rec.Spec
 		ctx := context.WithoutCancel(ctx)
-		err = m.claim(ctx, s.rec.ID, spec.Publish, func() error { return s.respecify(ctx, spec, c.Disk != nil) })
+		err = m.claim(ctx, s.rec.ID, spec.Publish, func() error { return s.respecify(ctx, spec, c.Disk != nil || c.WorkDisk != nil) })
 		if err == nil {
 			err = s.adjust(ctx, was)
 		}
@@ -57,21 +57,24 @@ func (s *subject) tellOfChange(was banger.Spec) {
 	}
 }
 
-// respecify records what is wanted and then makes the disk so.
-func (s *subject) respecify(ctx context.Context, spec banger.Spec, disk bool) error {
+// respecify records what is wanted and then makes the disks so.
+func (s *subject) respecify(ctx context.Context, spec banger.Spec, disks bool) error {
 	was := s.rec.Spec
 	err := s.save(ctx, func(r *banger.Record) { r.Spec = spec })
-	if err != nil || !disk {
+	if err != nil || !disks {
 		return err
 	}
 	hook := s.hook(silent{s.m.c.Log.With("vm", s.rec.ID, "name", spec.Name)})
-	err = steps.Up(ctx, s, hook, steps.Step[*subject]{Name: "grow disk", Ensure: growDisk})
+	err = steps.Up(ctx, s, hook, steps.Step[*subject]{Name: "grow disk", Ensure: growDisks})
 	if err == nil {
 		return nil
 	}
-	// A change is made whole or not at all, but the disk is as large as it is.
+	// A change is made whole or not at all, but the disks are as large as they are.
 	if size := s.diskSize(); size > was.Disk {
 		was.Disk = size
+	}
+	if size := s.workDiskSize(); was.WorkDisk > 0 && size > was.WorkDisk {
+		was.WorkDisk = size
 	}
 	return errors.Join(err, s.save(ctx, func(r *banger.Record) { r.Spec = was }))
 }
@@ -107,6 +110,11 @@ func (m *Manager) respec(s *subject, c Change) (banger.Spec, error) {
 				WithRemedy("make a VM with a smaller one: banger vm create --disk %s", banger.FormatSize(spec.Disk)))
 		}
 	}
+	if c.WorkDisk != nil {
+		size, err := newWorkDisk(s.rec.Spec, *c.WorkDisk)
+		errs = append(errs, err)
+		spec.WorkDisk = size
+	}
 	if c.Network != nil {
 		mode, err := m.network(*c.Network)
 		errs = append(errs, err)
@@ -126,7 +134,11 @@ func (m *Manager) respec(s *subject, c Change) (banger.Spec, error) {
 	return spec, errors.Join(errs...)
 }
 
-// growDisk makes the disk as large as it is recorded to be.
+// growDisks makes the disks as large as they are recorded to be.
+func growDisks(ctx context.Context, s *subject) error {
+	return errors.Join(growDisk(ctx, s), growWorkDisk(s))
+}
+
 func growDisk(ctx context.Context, s *subject) error {
 	st, err := s.strategy(ctx)
 	if err != nil {
@@ -139,9 +151,14 @@ func growDisk(ctx context.Context, s *subject) error {
 	return st.Grow(ctx, s.base(f), s.storageDisk(), s.rec.Spec.Disk)
 }
 
-// finishGrowth grows a disk that an earlier daemon recorded to be larger and did
-// not come to. It costs a look at the file.
+// finishGrowth grows disks that an earlier daemon recorded to be larger and did
+// not come to. It costs a look at the files.
 func (s *subject) finishGrowth(ctx context.Context) error {
+	if size := s.workDiskSize(); size > 0 && size < s.rec.Spec.WorkDisk {
+		if err := growWorkDisk(s); err != nil {
+			return err
+		}
+	}
 	if size := s.diskSize(); size == 0 || size >= s.rec.Spec.Disk {
 		return nil
 	}

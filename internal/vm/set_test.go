@@ -22,11 +22,11 @@ func stopped(t *testing.T, w *world) {
 }
 
 func grow(ctx context.Context, m *vm.Manager) error {
-	_, err := m.Set(ctx, "web", vm.Change{Disk: ptr(int64(larger)), CPUs: ptr(1)})
+	_, err := m.Set(ctx, "web", vm.Change{Disk: ptr(int64(larger)), WorkDisk: ptr(int64(larger)), CPUs: ptr(1)})
 	return err
 }
 
-// agree fails unless the disk is as large as the VM is said to be.
+// agree fails unless the disks are as large as the VM is said to have them.
 func agree(t *testing.T, w *world, m *vm.Manager) banger.VM {
 	t.Helper()
 	v, err := m.Stop(t.Context(), "web", nil, quiet{}) // behind the VM's lock
@@ -37,6 +37,9 @@ func agree(t *testing.T, w *world, m *vm.Manager) banger.VM {
 	defer w.mu.Unlock()
 	if have := w.sizes[v.ID]; have != v.Disk {
 		t.Errorf("the disk has %d bytes, the VM is said to have %d", have, v.Disk)
+	}
+	if have := w.works[v.ID]; have != v.WorkDisk {
+		t.Errorf("the work disk has %d bytes, the VM is said to have %d", have, v.WorkDisk)
 	}
 	return v
 }
@@ -72,7 +75,7 @@ func TestFailEveryStepOfSet(t *testing.T) {
 			if err := grow(t.Context(), m); err != nil {
 				t.Error(err)
 			}
-			if v := agree(t, w, m); v.Disk != larger || v.CPUs != 1 {
+			if v := agree(t, w, m); v.Disk != larger || v.WorkDisk != larger || v.CPUs != 1 {
 				t.Errorf("the second time: %+v", v.Spec)
 			}
 		})
@@ -88,7 +91,7 @@ func TestSetThatCannotBeRecorded(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 	w.broken = nil
-	if v := agree(t, w, m); v.Disk == larger || v.CPUs != 2 {
+	if v := agree(t, w, m); v.Disk == larger || v.WorkDisk == larger || v.CPUs != 2 {
 		t.Errorf("changed: %+v", v.Spec)
 	}
 }
@@ -117,7 +120,7 @@ func TestDieEverywhereInSet(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if v := agree(t, w, next); v.Disk != larger || v.CPUs != 1 {
+				if v := agree(t, w, next); v.Disk != larger || v.WorkDisk != larger || v.CPUs != 1 {
 					t.Errorf("the change was lost: %+v", v.Spec)
 				}
 			})
@@ -139,7 +142,7 @@ func TestSetOutlivesItsClient(t *testing.T) {
 	if err := grow(ctx, m); err != nil {
 		t.Error(err)
 	}
-	if v := agree(t, w, m); v.Disk != larger || v.CPUs != 1 {
+	if v := agree(t, w, m); v.Disk != larger || v.WorkDisk != larger || v.CPUs != 1 {
 		t.Errorf("%+v", v.Spec)
 	}
 }

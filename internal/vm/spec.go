@@ -13,7 +13,7 @@ import (
 type Create struct {
 	Name, Image, Network, Backend *string
 	CPUs                          *int
-	Memory, Disk                  *int64
+	Memory, Disk, WorkDisk        *int64
 	Isolated, NAT, Autostart      *bool
 	Publish                       *[]banger.Publish
 	Bundle                        string // directory of a runtime bundle, "": search
@@ -26,6 +26,7 @@ type Create struct {
 type Change struct {
 	CPUs         *int
 	Memory, Disk *int64
+	WorkDisk     *int64
 	Network      *string
 	Name         *string
 	Isolated     *bool
@@ -143,6 +144,9 @@ func (m *Manager) resolve(c Create) (banger.Spec, error) {
 		return s, err
 	}
 	var err error
+	if s.WorkDisk, err = checkWorkDisk(orElse(c.WorkDisk, m.c.Limits.WorkDisk)); err != nil {
+		return s, err
+	}
 	s.Network, err = m.network(orElse(c.Network, cmp.Or(m.c.Network, string(banger.NetworkAuto))))
 	if err != nil {
 		return s, err

@@ -106,8 +106,12 @@ func (s *subject) upFor(ctx context.Context, rep Reporter) error {
 	return err
 }
 
-// tellNote tells whoever started the VM what its network is not.
+// tellNote tells whoever started the VM what its network is not, and what its guest
+// does without.
 func (s *subject) tellNote(rep Reporter) {
+	if lacks := s.m.lacksOf(s.life); lacks != nil {
+		rep.Message("%s runs, but %s", s.rec.Spec.Name, lacks.Message)
+	}
 	if note := s.rec.Run.Endpoint.Note; note != "" {
 		rep.Message("network of %s: %s; banger doctor says more", s.rec.Spec.Name, note)
 	}

@@ -61,7 +61,7 @@ func failAt(p point) func(banger.VMID, string, steps.Phase) error {
 // A create that fails anywhere leaves the world as it was.
 func TestFailEveryStepOfCreate(t *testing.T) {
 	all := points(t, func(_ *world, m *vm.Manager) { create(t, m) })
-	if len(all) != 2*7 {
+	if len(all) != 2*8 {
 		t.Fatalf("create has %d points: %v", len(all), all)
 	}
 	for _, p := range all {
@@ -151,7 +151,7 @@ func TestFailEveryRelease(t *testing.T) {
 			releases = append(releases, p)
 		}
 	}
-	if len(releases) != 2*7 {
+	if len(releases) != 2*8 {
 		t.Fatalf("delete has %d points: %v", len(releases), releases)
 	}
 	for _, p := range releases {

@@ -33,6 +33,7 @@ type subject struct {
 
 	disk   string            // what the VMM opens, known once the disk is attached
 	format banger.DiskFormat // of disk
+	work   string            // likewise the work disk; "": it has none
 }
 
 func (m *Manager) subject(ctx context.Context, rec banger.Record) (*subject, error) {

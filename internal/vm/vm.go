@@ -4,7 +4,7 @@
 // its own.
 //
 // A VM is two lists of steps. exist: record with its lease, directory, root
-// disk. run: disk attached, initramfs, network, VMM, guest. Undo, stop, delete
+// disk, work disk. run: disks attached, initramfs, network, VMM, guest. Undo, stop, delete
 // and repair take the same lists down; only intent is recorded, before the side
 // effect, and what exists is read from the system.
 package vm
@@ -106,6 +106,7 @@ type Limits struct {
 	CPUs       int   // default
 	Memory     int64 // default, bytes
 	Disk       int64 // default, bytes
+	WorkDisk   int64 // default, bytes; 0: none
 	HostMemory func() (int64, error)
 }
 
@@ -121,6 +122,7 @@ type Config struct {
 	Images        Images
 	Backends      []vmm.Backend // in order of preference
 	Disks         []storage.Strategy
+	WorkDisks     WorkDisks
 	Nets          []network.Attacher
 	Paths         Paths
 	Guests        Guests

@@ -46,6 +46,8 @@ type world struct {
 	lines     map[string]bool
 	procs     map[string]*process // by launch ID
 	sizes     map[banger.VMID]int64
+	works     map[banger.VMID]int64 // sizes of work disks
+	lack      string                // what guests say that they do without
 	mute      bool                  // guests do not answer
 	early     bool                  // VMMs end at once
 	deaf      bool                  // guests are asked to shut down and do not
@@ -65,7 +67,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir := t.TempDir()
 	w := &world{
-		t: t, lines: map[string]bool{}, procs: map[string]*process{}, sizes: map[banger.VMID]int64{}, format: banger.FormatQCOW2,
+		t: t, lines: map[string]bool{}, procs: map[string]*process{}, sizes: map[banger.VMID]int64{}, works: map[banger.VMID]int64{}, format: banger.FormatQCOW2,
 		patience: 10 * time.Second, cut: make(chan struct{}),
 	}
 	w.layout = layout.Layout{State: filepath.Join(dir, "s"), Run: filepath.Join(dir, "r")}
@@ -97,9 +99,9 @@ func (w *world) manager(hook func(banger.VMID, string, steps.Phase) error) *vm.M
 	dir := filepath.Dir(w.layout.State)
 	subnet := network.SubnetOf(netip.MustParsePrefix("10.9.0.0/20"))
 	c := vm.Config{
-		Store: records{w.store, w}, Images: images{w}, Backends: []vmm.Backend{backend{w}}, Disks: []storage.Strategy{disks{w}},
+		Store: records{w.store, w}, Images: images{w}, Backends: []vmm.Backend{backend{w}}, Disks: []storage.Strategy{disks{w}}, WorkDisks: workDisks{w},
 		Nets: []network.Attacher{nets{w}}, Paths: w.layout, Guests: guests{w},
-		Limits:   vm.Limits{CPUs: 2, Memory: 1 << 30, Disk: 4 << 30, HostMemory: func() (int64, error) { return 8 << 30, nil }},
+		Limits:   vm.Limits{CPUs: 2, Memory: 1 << 30, Disk: 4 << 30, WorkDisk: 2 << 30, HostMemory: func() (int64, error) { return 8 << 30, nil }},
 		Timeouts: vm.Timeouts{Ready: w.patience, Stop: 10 * time.Second}, Subnet: func() network.Subnet { return subnet },
 		Lease: func(id banger.VMID, taken []banger.Lease) (banger.Lease, error) {
 			return addr.Lease("ab12", subnet, id, taken)
@@ -225,6 +227,45 @@ func (s disks) Grow(_ context.Context, _ storage.Base, d storage.Disk, size int6
 }
 func (s disks) Remove(_ context.Context, d storage.Disk) error {
 	s.w.unset("disk " + string(d.VM))
+	return nil
+}
+
+type workDisks struct{ w *world }
+
+func (k workDisks) Create(_ context.Context, d storage.Disk, uuid string) error {
+	k.w.set("work disk " + string(d.VM) + " " + uuid)
+	return k.Grow(d)
+}
+
+func (k workDisks) Attach(d storage.Disk) (string, error) {
+	if size, _ := k.Size(d); size == 0 {
+		return "", banger.Errorf(banger.NotFound, "the work disk of VM %s is gone", d.VM)
+	}
+	return "/work", nil
+}
+
+func (k workDisks) Size(d storage.Disk) (int64, error) {
+	k.w.mu.Lock()
+	defer k.w.mu.Unlock()
+	return k.w.works[d.VM], nil
+}
+
+func (k workDisks) Grow(d storage.Disk) error {
+	k.w.mu.Lock()
+	defer k.w.mu.Unlock()
+	k.w.works[d.VM] = max(k.w.works[d.VM], d.Size)
+	return nil
+}
+
+func (k workDisks) Remove(d storage.Disk) error {
+	k.w.mu.Lock()
+	defer k.w.mu.Unlock()
+	delete(k.w.works, d.VM)
+	for line := range k.w.lines {
+		if strings.HasPrefix(line, "work disk "+string(d.VM)) {
+			delete(k.w.lines, line)
+		}
+	}
 	return nil
 }
 
@@ -379,7 +420,7 @@ type pretendGuest struct {
 }
 
 func (g pretendGuest) Status(context.Context) (guestapi.Status, error) {
-	st := guestapi.Status{Launch: g.t.Launch, System: "running"}
+	st := guestapi.Status{Launch: g.t.Launch, System: "running", Problem: g.w.lack}
 	g.w.mu.Lock()
 	p := g.w.procs[g.t.Launch]
 	g.w.mu.Unlock()

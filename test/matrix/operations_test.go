@@ -58,7 +58,7 @@ var operations = []operation{
 	{name: "reconcile: half stopped", method: "Reconcile", needs: "running", prepare: diesAt("before release guest", (*box).stop)},
 	{name: "reconcile: half deleted", method: "Reconcile", needs: "running", prepare: diesAt("before release guest", (*box).delete)},
 	{name: "reconcile: half reset", forward: true, method: "Reconcile", needs: "stopped", prepare: diesAt("before release root disk", (*box).reset)},
-	{name: "reconcile: half created", method: "Reconcile", needs: absent, prepare: diesAt("after ensure root disk", func(b *box) (op, error) { return b.create(false)() })},
+	{name: "reconcile: half created", method: "Reconcile", needs: absent, prepare: diesAt("after ensure work disk", func(b *box) (op, error) { return b.create(false)() })},
 }
 
 // TestEveryOperation fails for an operation of the code's that has no cases:

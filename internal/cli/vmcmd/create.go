@@ -29,7 +29,7 @@ func newCreate(e Env) *cobra.Command {
 		Long: `Create a VM, start it and wait until commands can be run in it. What is left
 out gets the default. The VM's name is printed; with -o json or yaml, the VM.`,
 		Example: `  banger vm create --name web
-  banger vm create --name db --cpu 4 --memory 4GiB --disk 40GiB --no-start
+  banger vm create --name db --cpu 4 --memory 4GiB --disk 40GiB --work-disk 100GiB --no-start
   banger vm create --name site --publish 8080:80`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

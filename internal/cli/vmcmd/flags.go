@@ -74,6 +74,24 @@ func (z *size) Set(s string) error {
 	return nil
 }
 
+// workSize is the value of --work-disk: a size, or 0 or none for no such disk.
+type workSize struct{ size }
+
+func (z *workSize) String() string {
+	if z != nil && z.Optional.Set && z.Value == 0 {
+		return "0"
+	}
+	return z.size.String()
+}
+
+func (z *workSize) Set(s string) error {
+	if s == "0" || s == "none" {
+		z.Optional = api.Some(int64(0))
+		return nil
+	}
+	return z.size.Set(s)
+}
+
 // label is the value of --name.
 type label struct{ api.Optional[string] }
 
@@ -186,6 +204,7 @@ type spec struct {
 	cpus    cpus
 	memory  size
 	disk    size
+	work    workSize
 	network word
 	publish ports
 	alone   choice
@@ -204,6 +223,7 @@ func (s *spec) addChangeable(cmd *cobra.Command) {
 	f.Var(&s.cpus, "cpu", "virtual CPUs")
 	f.Var(&s.memory, "memory", "memory, with its unit: 512MiB, 2G")
 	f.Var(&s.disk, "disk", "size of the root disk, with its unit")
+	f.Var(&s.work, "work-disk", "size of the disk that is its /root, with its unit; 0: none, /root is on the root disk")
 	f.Var(&s.network, "network", strings.Join(networks, ", "))
 	f.Var(&s.autostart, "autostart", "start it with the daemon, as after a reboot of the host")
 	f.Lookup("autostart").NoOptDefVal = "true"
@@ -252,7 +272,7 @@ func (s *spec) request(e Env) (api.CreateRequest, error) {
 		Name: s.name.Optional, Image: s.image.Optional,
 		CPUs: s.cpus.Optional, Memory: s.memory.Optional, Disk: s.disk.Optional,
 		Network: s.network.Optional, Backend: backend, Bundle: bundle,
-		Publish: s.publish.Optional, Isolated: s.alone.Optional, NAT: s.nat.Optional,
+		WorkDisk: s.work.Optional, Publish: s.publish.Optional, Isolated: s.alone.Optional, NAT: s.nat.Optional,
 		Autostart: s.autostart.Optional,
 	}, nil
 }

@@ -65,6 +65,9 @@ func TestCreateRequest(t *testing.T) {
 			"vm create --publish 8080:80 --publish 0.0.0.0:5353:53/udp --isolated", nil,
 			`{"isolated":true,"publish":[{"host":"127.0.0.1:8080","guest":80,"protocol":"tcp"},{"host":"0.0.0.0:5353","guest":53,"protocol":"udp"}]}`,
 		},
+		{"vm create --work-disk 40GiB", nil, `{"work_disk_bytes":42949672960}`},
+		{"run --work-disk 0", nil, `{"work_disk_bytes":0}`},
+		{"run --work-disk none", nil, `{"work_disk_bytes":0}`},
 		{"run --isolated=false --publish none", nil, `{"isolated":false,"publish":[]}`},
 		{"run debian-12 --cpu 1", nil, `{"image":"debian-12","cpus":1}`},
 		{
@@ -116,6 +119,7 @@ func TestRefusedBeforeTheDaemonIsAsked(t *testing.T) {
 		"vm create --publish 80", "vm create --publish 0:80", "vm create --publish 8080:0", "vm create --publish 8080:80/sctp",
 		"vm create --publish 70000:80", "vm create --publish localhost:8080:80", "vm create --publish [::1]:8080:80", "vm create --publish=",
 		"run --publish 8080:80:90:1", "run --publish none --publish 8080:80", "vm set web --publish 8080:80 --publish none",
+		"vm create --work-disk 8", "vm create --work-disk=", "run --work-disk -1", "run --work-disk 0MiB", "vm set web --work-disk all",
 		"vm create --isolated=perhaps", "vm set web --isolated=", "vm ports", "vm ports a b", "vm ports web -o xml",
 		"vm wait web --for idle", "vm wait web --timeout 0s", "vm wait web --timeout -1s",
 		"vm logs web --serial --vmm", "vm exec web", "vm exec web ls", "vm exec -- ls", "vm exec web -e =x -- ls",

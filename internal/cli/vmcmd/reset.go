@@ -17,9 +17,10 @@ type resetter interface {
 func newReset(e Env) *cobra.Command {
 	return e.onVMs(&cobra.Command{
 		Use:   "reset VM...",
-		Short: "Throw away what VMs have changed on their disks",
+		Short: "Throw away what VMs have changed on their root disks",
 		Long: `Throw away all that VMs which are stopped have changed on their root disks: at the
-next start each is as new. Name, address, keys and size of the disk stay.`,
+next start each is as new. Name, address, keys and size of the disk stay, and so does
+the work disk with all of /root.`,
 		Example: "  banger vm reset web",
 	}, verb{fits: isStopped, all: "every VM that is stopped", interrupt: leave,
 		do: func(ctx context.Context, c Client, vm string) (*client.Op[banger.VM], error) {

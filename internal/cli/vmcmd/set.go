@@ -23,11 +23,11 @@ func newSet(e Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set VM",
 		Short: "Change a VM",
-		Long: `Change a VM that is stopped. What is left out stays; a disk can only grow. The
+		Long: `Change a VM that is stopped. What is left out stays; disks can only grow. The
 name, --autostart and --nat can be changed while it runs, too; its guest takes the
 new name at its next start, and --nat takes effect at once. The ports of --publish take the place of all that the VM
 published.`,
-		Example: "  banger vm set web --cpu 4 --memory 8GiB\n  banger vm set web --name shop --autostart\n  banger vm set web --publish 8080:80 --publish 5353:53/udp\n  banger vm set web --publish none\n  banger vm set web --nat=false",
+		Example: "  banger vm set web --cpu 4 --memory 8GiB\n  banger vm set web --work-disk 40GiB\n  banger vm set web --name shop --autostart\n  banger vm set web --publish 8080:80 --publish 5353:53/udp\n  banger vm set web --publish none\n  banger vm set web --nat=false",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.vm = args[0]
@@ -51,7 +51,7 @@ func runSet(ctx context.Context, e Env, o *setOptions, c setter) error {
 	o.cpus.warn(e)
 	r := api.SetRequest{
 		VM:   o.vm,
-		CPUs: o.cpus.Optional, Memory: o.memory.Optional, Disk: o.disk.Optional,
+		CPUs: o.cpus.Optional, Memory: o.memory.Optional, Disk: o.disk.Optional, WorkDisk: o.work.Optional,
 		Network: o.network.Optional, Publish: o.publish.Optional, Isolated: o.alone.Optional, NAT: o.nat.Optional,
 		Name: o.name.Optional, Autostart: o.autostart.Optional,
 	}

@@ -67,6 +67,9 @@ func describe(r *streams.Rows, vm banger.VM) {
 	r.Add("CPUs", strconv.Itoa(vm.CPUs))
 	r.Add("Memory", banger.FormatSize(vm.Memory))
 	r.Add("Disk", banger.FormatSize(vm.Disk))
+	if vm.WorkDisk > 0 {
+		r.Add("Work disk", banger.FormatSize(vm.WorkDisk)+", on /root")
+	}
 	r.Add("Network", network(vm))
 	if vm.StackNote != "" {
 		r.Add("Note", vm.StackNote)

@@ -213,12 +213,13 @@ type Image struct {
 	ID        string    `json:"id"`   // 12 hex digits
 	Name      string    `json:"name"` // "" once a newer image took the name
 	Default   bool      `json:"default"`
-	OS        string    `json:"os"`             // PRETTY_NAME of its os-release
-	Release   string    `json:"kernel_release"` // as uname -r says
-	Rootfs    Artifact  `json:"rootfs"`         // raw ext4, no partition table
-	Kernel    Artifact  `json:"kernel"`         // bzImage
-	Initramfs Artifact  `json:"initramfs"`      // modules for banger-guest, without banger-guest
-	Modules   Artifact  `json:"modules"`        // read-only image, mounted on /lib/modules/RELEASE
+	OS        string    `json:"os"`               // PRETTY_NAME of its os-release
+	Release   string    `json:"kernel_release"`   // as uname -r says
+	Rootfs    Artifact  `json:"rootfs"`           // raw ext4, no partition table
+	Kernel    Artifact  `json:"kernel"`           // bzImage
+	Initramfs Artifact  `json:"initramfs"`        // modules for banger-guest, without banger-guest
+	Modules   Artifact  `json:"modules"`          // read-only image, mounted on /lib/modules/RELEASE
+	VMLinux   Artifact  `json:"vmlinux,omitzero"` // the kernel as an ELF file; zero: its bundle has none
 	CreatedAt time.Time `json:"created_at"`
 	Source    string    `json:"source"` // the bundle directory it was registered from
 }

@@ -43,6 +43,7 @@ type ArtifactKind string
 
 const (
 	KindKernel    ArtifactKind = "kernel"    // bzImage
+	KindVMLinux   ArtifactKind = "vmlinux"   // the same kernel as an ELF file; bundles of older builds lack it
 	KindInitramfs ArtifactKind = "initramfs" // modules that banger-guest loads
 	KindModules   ArtifactKind = "modules"   // read-only image of all other modules
 	KindImage     ArtifactKind = "image"     // raw ext4

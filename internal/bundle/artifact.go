@@ -17,7 +17,7 @@ var (
 
 func validateArtifact(a banger.BundleArtifact) error {
 	switch {
-	case !slices.Contains(kinds, a.Kind):
+	case !slices.Contains(kinds, a.Kind) && !slices.Contains(optional, a.Kind):
 		return fmt.Errorf("unknown kind %q", a.Kind)
 	case !plain.MatchString(a.Name):
 		return fmt.Errorf("bad name %q", a.Name)

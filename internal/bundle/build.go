@@ -87,6 +87,7 @@ func (b *Builder) artifacts(ctx context.Context, w *workspace, tool string, rep 
 	}{
 		{"install Debian", func() error { return b.bootstrap(ctx, w, rep) }},
 		{"unpack kernel", func() (err error) { kernel, err = b.unpackKernel(ctx, w); return err }},
+		{"unpack vmlinux", func() error { return extractKernel(w) }},
 		{"make initramfs", func() error { return writeInitramfs(w, kernel) }},
 		{"make modules image", func() error { return b.modulesImage(ctx, w, kernel) }},
 		{"prepare base image", func() (err error) {
@@ -108,6 +109,7 @@ func (b *Builder) artifacts(ctx context.Context, w *workspace, tool string, rep 
 	}
 	list := []banger.BundleArtifact{
 		{Kind: banger.KindKernel, Name: "debian-12-cloud", File: fileKernel, Provenance: origin(kernel.packages)},
+		{Kind: banger.KindVMLinux, Name: "debian-12-cloud", File: fileVMLinux, Provenance: origin(kernel.packages)},
 		{Kind: banger.KindInitramfs, Name: "debian-12-cloud", File: fileInitramfs, Provenance: origin(kernel.packages)},
 		{Kind: banger.KindModules, Name: "debian-12-cloud", File: fileModules, Provenance: origin(kernel.packages)},
 		{Kind: banger.KindImage, Name: imageName, File: fileImage, OS: os, Provenance: origin(installed)},

@@ -31,7 +31,7 @@ func TestBuild(t *testing.T) {
 			t.Errorf("image %+v", img)
 		}
 		only(t, filepath.Dir(out), "runtime")
-		only(t, out, "bundle.json", "debian-12.ext4", "initramfs.img", "modules.ext4", "vmlinuz")
+		only(t, out, "bundle.json", "debian-12.ext4", "initramfs.img", "modules.ext4", "vmlinux", "vmlinuz")
 	}
 }
 

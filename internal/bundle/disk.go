@@ -12,6 +12,7 @@ import (
 // The bundle's files.
 const (
 	fileKernel    = "vmlinuz"
+	fileVMLinux   = "vmlinux"
 	fileInitramfs = "initramfs.img"
 	fileModules   = "modules.ext4"
 	fileImage     = "debian-12.ext4"

@@ -11,6 +11,7 @@ import (
 
 	"banger"
 	"banger/internal/host"
+	"banger/internal/vmlinux"
 )
 
 // A kernelPackage is an unpacked kernel package.
@@ -58,6 +59,20 @@ func (b *Builder) unpackKernel(ctx context.Context, w *workspace) (kernelPackage
 		return kernelPackage{}, fmt.Errorf("take kernel: %w", err)
 	}
 	return kernelPackage{release: release, modules: modules, packages: map[string]string{name: version}}, nil
+}
+
+// extractKernel takes the ELF kernel, which Firecracker boots, out of the bzImage.
+func extractKernel(w *workspace) error {
+	f, err := os.Open(filepath.Join(w.bundle, fileKernel))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return vmlinux.Extract(filepath.Join(w.bundle, fileVMLinux), f, st.Size())
 }
 
 // escapeGlob makes a path safe to begin a glob pattern with.

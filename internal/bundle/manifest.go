@@ -17,8 +17,11 @@ import (
 // takes 20 KiB, most of it package versions.
 const maxManifest = 4 << 20
 
-// kinds are what a bundle must have a default of.
-var kinds = []banger.ArtifactKind{banger.KindKernel, banger.KindInitramfs, banger.KindModules, banger.KindImage}
+// kinds are what a bundle must have a default of; optional is what it may lack.
+var (
+	kinds    = []banger.ArtifactKind{banger.KindKernel, banger.KindInitramfs, banger.KindModules, banger.KindImage}
+	optional = []banger.ArtifactKind{banger.KindVMLinux}
+)
 
 // rebuild is the remedy for every broken bundle.
 const rebuild = "build it anew: banger bundle build --output %s"
@@ -106,6 +109,11 @@ func validate(b banger.Bundle) error {
 	for _, k := range kinds {
 		if defaults[k] != 1 {
 			return fmt.Errorf("%d defaults of kind %s, want one", defaults[k], k)
+		}
+	}
+	for _, k := range optional {
+		if defaults[k] > 1 {
+			return fmt.Errorf("%d defaults of kind %s, want one at most", defaults[k], k)
 		}
 	}
 	return nil

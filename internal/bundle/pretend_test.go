@@ -98,7 +98,7 @@ func (p *pretend) bootstrap(c host.Cmd, args []string) {
 
 func (p *pretend) unpack(root string) {
 	modules := root + "/lib/modules/" + release
-	p.put(root+"/boot/vmlinuz-"+release, "kernel")
+	p.put(root+"/boot/vmlinuz-"+release, bzImage())
 	p.put(modules+"/modules.builtin", "")
 	p.put(modules+"/modules.dep", "virtio_mmio.ko:\nvirtio_blk.ko:\nvirtio_net.ko:\n")
 	for _, m := range []string{"mmio", "blk", "net"} {

@@ -48,7 +48,7 @@ func (c *Catalog) removeUnneeded(ctx context.Context) error {
 			return err
 		}
 		if !gone {
-			for _, a := range []banger.Artifact{img.Rootfs, img.Kernel, img.Initramfs, img.Modules} {
+			for _, a := range artifactsOf(img) {
 				used[a.Digest] = true
 			}
 		}

@@ -14,13 +14,11 @@ import (
 // taken once more from a bundle that has the very same. A file that is missing
 // or differs all the same is an error that says what to do.
 func (c *Catalog) Files(ctx context.Context, img banger.Image) (Files, error) {
-	var paths [4]string
-	for i, part := range []struct {
-		what string
-		banger.Artifact
-	}{{"root file system", img.Rootfs}, {"kernel", img.Kernel}, {"initramfs", img.Initramfs}, {"modules", img.Modules}} {
+	var paths [5]string
+	for i, part := range artifactsOf(img) {
+		what := [...]string{"root file system", "kernel", "initramfs", "modules", "vmlinux"}[i]
 		if !part.Digest.Valid() {
-			return Files{}, banger.Errorf(banger.Internal, "image %s: bad digest %q of its %s", img.ID, part.Digest, part.what)
+			return Files{}, banger.Errorf(banger.Internal, "image %s: bad digest %q of its %s", img.ID, part.Digest, what)
 		}
 		ok, err := c.unchanged(ctx, part.Digest)
 		if err == nil && !ok {
@@ -33,11 +31,11 @@ func (c *Catalog) Files(ctx context.Context, img banger.Image) (Files, error) {
 			return Files{}, err
 		}
 		if !ok {
-			return Files{}, c.damaged(ctx, img, part.what, part.Digest)
+			return Files{}, c.damaged(ctx, img, what, part.Digest)
 		}
 		paths[i] = c.blobs.path(part.Digest)
 	}
-	return Files{Rootfs: paths[0], Kernel: paths[1], Initramfs: paths[2], Modules: paths[3]}, nil
+	return Files{Rootfs: paths[0], Kernel: paths[1], Initramfs: paths[2], Modules: paths[3], VMLinux: paths[4]}, nil
 }
 
 // again takes the artifact of that digest from the bundle that it came from, or

@@ -49,6 +49,7 @@ type Reporter interface {
 // Files are the paths of an image's artifacts, verified.
 type Files struct {
 	Rootfs, Kernel, Initramfs, Modules string
+	VMLinux                            string // "": the image has none
 }
 
 // A Catalog is the images of one installation. Its methods may be called by

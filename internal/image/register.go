@@ -27,6 +27,9 @@ func (c *Catalog) Register(ctx context.Context, b banger.Bundle, name string, re
 		Rootfs: artifact(parts[0]), Kernel: artifact(parts[1]), Initramfs: artifact(parts[2]), Modules: artifact(parts[3]),
 		CreatedAt: c.now().UTC(), Source: b.Dir,
 	}
+	if len(parts) > 4 {
+		img.VMLinux = artifact(parts[4])
+	}
 	img.ID = idOf(img)
 	// Nearly always it is there: a VM must not wait until another one's image is
 	// hashed.
@@ -50,7 +53,7 @@ func (c *Catalog) Register(ctx context.Context, b banger.Bundle, name string, re
 
 // complete reports whether img is recorded as it is and its files are there.
 func (c *Catalog) complete(ctx context.Context, img *banger.Image) (bool, error) {
-	for _, a := range []banger.Artifact{img.Rootfs, img.Kernel, img.Initramfs, img.Modules} {
+	for _, a := range artifactsOf(*img) {
 		if ok, err := c.unchanged(ctx, a.Digest); !ok || err != nil {
 			return false, err
 		}
@@ -72,19 +75,23 @@ func (c *Catalog) recorded(ctx context.Context, img *banger.Image) (bool, error)
 	return all[i] == *img, nil
 }
 
-// partsOf returns the artifacts of an image: itself, kernel, initramfs and
-// modules, which must be of one kernel release: modules fit their kernel only.
-func partsOf(b banger.Bundle, name string) ([4]banger.BundleArtifact, error) {
-	var parts [4]banger.BundleArtifact
-	for i, want := range []struct {
+// partsOf returns the artifacts of an image: itself, kernel, initramfs, modules
+// and, where the bundle has one, vmlinux. They must be of one kernel release:
+// modules fit their kernel only.
+func partsOf(b banger.Bundle, name string) ([]banger.BundleArtifact, error) {
+	var parts []banger.BundleArtifact
+	for _, want := range []struct {
 		kind banger.ArtifactKind
 		name string
-	}{{banger.KindImage, name}, {banger.KindKernel, ""}, {banger.KindInitramfs, ""}, {banger.KindModules, ""}} {
+	}{{banger.KindImage, name}, {banger.KindKernel, ""}, {banger.KindInitramfs, ""}, {banger.KindModules, ""}, {banger.KindVMLinux, ""}} {
 		a, err := pick(b, want.kind, want.name)
+		if err != nil && want.kind == banger.KindVMLinux {
+			break // an older build's
+		}
 		if err != nil {
 			return parts, err
 		}
-		if parts[i] = a; a.Release != parts[0].Release {
+		if parts = append(parts, a); a.Release != parts[0].Release {
 			return parts, banger.Errorf(banger.HostUnready, "bundle %s: %s is for kernel %s, %s for %s", b.Dir, a.File, a.Release, parts[0].File, parts[0].Release)
 		}
 	}
@@ -144,8 +151,17 @@ func artifact(a banger.BundleArtifact) banger.Artifact {
 // idOf names an image by what it is made of.
 func idOf(i banger.Image) string {
 	h := sha256.New()
-	for _, a := range []banger.Artifact{i.Rootfs, i.Kernel, i.Initramfs, i.Modules} {
+	for _, a := range artifactsOf(i) {
 		fmt.Fprintln(h, a.Digest)
 	}
 	return hex.EncodeToString(h.Sum(nil))[:12]
+}
+
+// artifactsOf are those that an image has, in the order that its ID is made of.
+func artifactsOf(i banger.Image) []banger.Artifact {
+	all := []banger.Artifact{i.Rootfs, i.Kernel, i.Initramfs, i.Modules}
+	if i.VMLinux != (banger.Artifact{}) {
+		all = append(all, i.VMLinux)
+	}
+	return all
 }

@@ -1,6 +1,8 @@
 package image_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,6 +39,45 @@ func TestRegister(t *testing.T) {
 		if got, err := os.ReadFile(name); string(got) != want || err != nil {
 			t.Errorf("%s holds %q: %v", name, got, err)
 		}
+	}
+}
+
+// A bundle may have its kernel as an ELF file, too: then the image is another one.
+func TestRegisterVMLinux(t *testing.T) {
+	w, b := newWorld(t, false), newBundle(t, "one")
+	plain, _ := w.register(t, b)
+	if f, err := w.Files(t.Context(), plain); err != nil || f.VMLinux != "" {
+		t.Errorf("without: %+v, %v", f, err)
+	}
+	text := "one vmlinux"
+	write(t, filepath.Join(b.Dir, "vmlinux"), text)
+	sum := sha256.Sum256([]byte(text))
+	b.Artifacts = append(b.Artifacts, banger.BundleArtifact{
+		Kind: banger.KindVMLinux, Name: "cloud", File: "vmlinux", Size: int64(len(text)), SHA256: hex.EncodeToString(sum[:]), Default: true, Release: "6.1",
+	})
+	img, _ := w.register(t, b)
+	if img.ID == plain.ID || !img.VMLinux.Digest.Valid() {
+		t.Errorf("image %+v", img)
+	}
+	if got, err := w.Show(t.Context(), img.ID); err != nil || got.VMLinux != img.VMLinux {
+		t.Errorf("recorded %+v, %v", got, err)
+	}
+	f, err := w.Files(t.Context(), img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(f.VMLinux); string(got) != text {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := w.Collect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.blobNames(t)); n != 5 {
+		t.Errorf("%d blobs after collecting", n)
+	}
+	b.Artifacts[len(b.Artifacts)-1].Release = "6.2"
+	if _, err := w.Register(t.Context(), b, "", &reporter{}); banger.CodeOf(err) != banger.HostUnready {
+		t.Errorf("of another kernel: %v", err)
 	}
 }
 

@@ -21,10 +21,10 @@ func (s *Store) PutImage(ctx context.Context, i banger.Image) error {
 				return err
 			}
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO image (`+imageColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?)
+		_, err := tx.ExecContext(ctx, `INSERT INTO image (`+imageColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
 			ON CONFLICT (id) DO UPDATE SET name = excluded.name, is_default = excluded.is_default,
 				os = excluded.os, release = excluded.release, rootfs = excluded.rootfs, kernel = excluded.kernel,
-				initramfs = excluded.initramfs, modules = excluded.modules, source = excluded.source`, imageValues(i)...)
+				initramfs = excluded.initramfs, modules = excluded.modules, source = excluded.source, vmlinux = excluded.vmlinux`, imageValues(i)...)
 		return err
 	})
 }

@@ -60,26 +60,27 @@ func scanRecord(row scanner) (r banger.Record, err error) {
 }
 
 // imageColumns of table image, in the order of imageValues and scanImage.
-const imageColumns = `id, name, is_default, os, release, rootfs, kernel, initramfs, modules, created_at, source`
+const imageColumns = `id, name, is_default, os, release, rootfs, kernel, initramfs, modules, created_at, source, vmlinux`
 
 func imageValues(i banger.Image) []any {
 	return []any{
 		i.ID, sql.NullString{String: i.Name, Valid: i.Name != ""}, i.Default, i.OS, i.Release,
 		text(i.Rootfs), text(i.Kernel), text(i.Initramfs), text(i.Modules), stamp(i.CreatedAt), i.Source,
+		text(i.VMLinux),
 	}
 }
 
 func scanImage(row scanner) (i banger.Image, err error) {
 	var name sql.NullString
-	var artifact [4]string
+	var artifact [5]string
 	var created int64
 	err = row.Scan(&i.ID, &name, &i.Default, &i.OS, &i.Release,
-		&artifact[0], &artifact[1], &artifact[2], &artifact[3], &created, &i.Source)
+		&artifact[0], &artifact[1], &artifact[2], &artifact[3], &created, &i.Source, &artifact[4])
 	if err != nil {
 		return banger.Image{}, err
 	}
 	i.Name, i.CreatedAt = name.String, moment(created)
-	for n, a := range []*banger.Artifact{&i.Rootfs, &i.Kernel, &i.Initramfs, &i.Modules} {
+	for n, a := range []*banger.Artifact{&i.Rootfs, &i.Kernel, &i.Initramfs, &i.Modules, &i.VMLinux} {
 		if err := json.Unmarshal([]byte(artifact[n]), a); err != nil {
 			return banger.Image{}, fmt.Errorf("row of image %s: %w", i.ID, err)
 		}

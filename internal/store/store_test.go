@@ -46,7 +46,7 @@ func image(n int, name string) banger.Image {
 	}
 	return banger.Image{
 		ID: fmt.Sprintf("%012x", n), Name: name, Default: true, OS: "Debian 12", Release: "6.1",
-		Rootfs: a(1), Kernel: a(2), Initramfs: a(3), Modules: a(4), CreatedAt: epoch, Source: "/b",
+		Rootfs: a(1), Kernel: a(2), Initramfs: a(3), Modules: a(4), VMLinux: a(5), CreatedAt: epoch, Source: "/b",
 	}
 }
 

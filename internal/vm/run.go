@@ -204,7 +204,7 @@ func (s *subject) machine(f Files) vmm.Machine {
 	r, p := s.rec, s.m.c.Paths
 	return vmm.Machine{
 		VM: r.ID, Name: r.Spec.Name, Launch: r.Run.Launch, Dir: p.VMDir(r.ID),
-		Kernel: f.Kernel, Initrd: p.Initrd(r.ID, r.Run.Launch),
+		Kernel: f.Kernel, VMLinux: f.VMLinux, Initrd: p.Initrd(r.ID, r.Run.Launch),
 		Cmdline: []string{"quiet", "panic=1", "net.ifnames=0", "cloud-init=disabled", "selinux=0", "systemd.show_status=0"},
 		CPUs:    r.Spec.CPUs, Memory: r.Spec.Memory,
 		Disks: s.machineDisks(f),

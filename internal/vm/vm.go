@@ -52,6 +52,7 @@ type Images interface {
 // Files are an image's artifacts on disk, verified.
 type Files struct {
 	Rootfs, Kernel, Initramfs, Modules string
+	VMLinux                            string // "": the image has none
 }
 
 // A Reporter hears what an operation is doing.

@@ -53,6 +53,9 @@ func runShow(ctx context.Context, e Env, o *showOptions, c shower) error {
 		r.Add("Kernel release", i.Release)
 		r.Add("Root file system", artifact(i.Rootfs))
 		r.Add("Kernel", artifact(i.Kernel))
+		if i.VMLinux != (banger.Artifact{}) {
+			r.Add("Kernel as ELF", artifact(i.VMLinux))
+		}
 		r.Add("Initramfs", artifact(i.Initramfs))
 		r.Add("Modules", artifact(i.Modules))
 		r.Add("Created", created(i))

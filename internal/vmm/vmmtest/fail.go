@@ -14,7 +14,11 @@ import (
 
 func testStartFails(t *testing.T, b Bench) {
 	for name, spoil := range map[string]func(m *vmm.Machine){
-		"missing kernel":    func(m *vmm.Machine) { m.Kernel = filepath.Join(m.Dir, "none") },
+		"missing kernel": func(m *vmm.Machine) {
+			m.Kernel = filepath.Join(m.Dir, "none")
+			m.VMLinux = m.Kernel
+		},
+		"bad kernel":        func(m *vmm.Machine) { m.Kernel = m.VMMLog; m.VMLinux = m.VMMLog },
 		"missing disk":      func(m *vmm.Machine) { m.Disks[0].Path = filepath.Join(m.Dir, "none") },
 		"unwritable log":    func(m *vmm.Machine) { m.VMMLog = filepath.Join(m.Dir, "none", "vmm.log") },
 		"unwritable serial": func(m *vmm.Machine) { m.SerialLog = "/dev/full/serial.log" },

@@ -27,6 +27,7 @@ type Bench struct {
 	// Root makes a root disk of 64 MiB in the directory.
 	Root    func(t *testing.T, dir string) vmm.Disk
 	Kernel  string // a bundle's
+	VMLinux string // the same as an ELF file; "": none
 	Initrd  string // by Initrd
 	Modules string // a bundle's: the second disk
 	Owner   *banger.Owner
@@ -73,7 +74,7 @@ func (b Bench) machine(t *testing.T, what string) vmm.Machine {
 	dir := b.dir(t)
 	m := vmm.Machine{
 		VM: "0a1b2c3d", Name: "vmmtest", Launch: newLaunch(), Dir: dir,
-		Kernel: b.Kernel, Initrd: b.Initrd, Cmdline: []string{"quiet", "panic=1", "net.ifnames=0", "vmmtest=" + what},
+		Kernel: b.Kernel, VMLinux: b.VMLinux, Initrd: b.Initrd, Cmdline: []string{"quiet", "panic=1", "net.ifnames=0", "vmmtest=" + what},
 		CPUs: 1, Memory: 192 << 20,
 		Disks: []vmm.Disk{b.Root(t, dir), {Path: b.Modules, Format: banger.FormatRaw, ReadOnly: true}},
 		Net: banger.Endpoint{User: &banger.UserNet{

@@ -125,6 +125,7 @@ type SetRequest struct {
 	Memory  Optional[int64]  `json:"memory_bytes,omitzero"`
 	Disk    Optional[int64]  `json:"disk_bytes,omitzero"`
 	Network Optional[string] `json:"network,omitzero"`
+	Backend Optional[string] `json:"backend,omitzero"`
 
 	WorkDisk  Optional[int64]            `json:"work_disk_bytes,omitzero"`
 	Name      Optional[string]           `json:"name,omitzero"`

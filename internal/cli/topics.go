@@ -37,7 +37,8 @@ were named, the code is that of those that failed, or 1 if they differ.`,
                       /run/banger
   BANGER_SOCKET       where the daemon listens
   BANGER_RUNTIME_DIR  runtime bundle
-  BANGER_BACKEND      what runs the VMs: qemu
+  BANGER_BACKEND      what runs the VMs: firecracker or qemu
+  BANGER_FIRECRACKER  path of the program firecracker
   BANGER_NETWORK_USER what network mode user is made of: auto, passt or qemu
   BANGER_LOG_LEVEL    of the daemon: debug, info, warn, error
   NO_COLOR            no colours, if it is not empty

@@ -26,6 +26,7 @@ type Config struct {
 	File        string         // where it was read; "" if there is no file
 	RuntimeDirs []string       // of runtime bundles: the environment's, then the file's; absolute
 	Backend     string         // "": the first that works
+	Firecracker string         // path of the program; "": looked for in PATH
 	LogLevel    slog.Level     // of the daemon
 	UserNetwork string         // what network mode user is made of: auto, passt or qemu
 	DNS         netip.AddrPort // where names are served, on the loopback; port 0: any free one; zero: nowhere
@@ -55,6 +56,7 @@ const maxFile = 1 << 20
 type file struct {
 	RuntimeDir *string `toml:"runtime_dir"`
 	Backend    *string `toml:"backend"`
+	Program    *string `toml:"firecracker"`
 	LogLevel   *string `toml:"log_level"`
 	Network    struct {
 		User *string `toml:"user"`
@@ -133,6 +135,7 @@ func (c *Config) apply(path string, text []byte) error {
 	s := setter{prefix: func(key string) string { return fmt.Sprintf("%s:%d: ", path, lineOf(text, key)) }}
 	s.dir("runtime_dir", f.RuntimeDir, &c.RuntimeDirs)
 	s.word("backend", f.Backend, &c.Backend)
+	s.file("firecracker", f.Program, &c.Firecracker)
 	s.level("log_level", f.LogLevel, &c.LogLevel)
 	s.oneOf("network.user", f.Network.User, userNetworks, &c.UserNetwork)
 	s.loopback("dns.listen", f.DNS.Listen, &c.DNS)
@@ -165,6 +168,7 @@ func (c *Config) environment(env func(string) string) error {
 	s.dir("BANGER_RUNTIME_DIR", get("BANGER_RUNTIME_DIR"), &dirs)
 	c.RuntimeDirs = append(dirs, c.RuntimeDirs...)
 	s.word("BANGER_BACKEND", get("BANGER_BACKEND"), &c.Backend)
+	s.file("BANGER_FIRECRACKER", get("BANGER_FIRECRACKER"), &c.Firecracker)
 	s.level("BANGER_LOG_LEVEL", get("BANGER_LOG_LEVEL"), &c.LogLevel)
 	s.oneOf("BANGER_NETWORK_USER", get("BANGER_NETWORK_USER"), userNetworks, &c.UserNetwork)
 	return s.err
@@ -179,7 +183,7 @@ func unreadable(path string, err error) error {
 		e := strict.Errors[0]
 		row, _ := e.Position()
 		return banger.Errorf(banger.Invalid, "%s:%d: unknown key %q", path, row, strings.Join(e.Key(), ".")).
-			WithRemedy("known are runtime_dir, backend, log_level, user under [network], listen under [dns], and cpus, memory, disk, work_disk, image, network under [defaults]")
+			WithRemedy("known are runtime_dir, backend, firecracker, log_level, user and nat under [network], listen and host under [dns], and cpus, memory, disk, work_disk, image, network under [defaults]")
 	case errors.As(err, &bad):
 		row, column := bad.Position()
 		return banger.Errorf(banger.Invalid, "%s:%d:%d: %w", path, row, column, err).WithRemedy("edit %s", path)

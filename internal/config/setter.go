@@ -43,6 +43,13 @@ func (s *setter) dir(key string, v *string, to *[]string) {
 	}
 }
 
+func (s *setter) file(key string, v *string, to *string) {
+	var one []string
+	if s.dir(key, v, &one); len(one) > 0 {
+		*to = one[0]
+	}
+}
+
 func (s *setter) word(key string, v *string, to *string) {
 	switch {
 	case v == nil:

@@ -17,6 +17,7 @@ import (
 	"banger/internal/storage"
 	"banger/internal/storage/workdisk"
 	"banger/internal/version"
+	"banger/internal/vmm"
 )
 
 const lowSpace = 2 << 30 // bytes below which doctor warns
@@ -41,9 +42,10 @@ func (d *daemon) checks(named string) []doctor.Check {
 	return []doctor.Check{
 		{Name: "daemon", Probe: d.checkDaemon},
 		{Name: "state directory", For: start, Probe: d.checkSpace},
-		{Name: "backend qemu", For: start, Probe: d.checkBackend},
-		{Name: "accelerator", For: start, Needs: []string{"backend qemu"}, Probe: d.checkAccelerator},
-		{Name: "storage", For: start, Needs: []string{"backend qemu"}, Probe: d.checkStorage},
+		{Name: "backend firecracker", For: start, Probe: d.checkBackend("firecracker")},
+		{Name: "backend qemu", For: start, Probe: d.checkBackend("qemu")},
+		{Name: "accelerator", For: start, Probe: d.checkAccelerator},
+		{Name: "storage", For: start, Probe: d.checkStorage},
 		{Name: "work disks", For: []string{"vm-start", "work-disk"}, Probe: func(ctx context.Context) doctor.Result {
 			err := workdisk.New(host.New(os.Getenv("PATH"))).Probe(ctx)
 			return doctor.FromError(err, "mke2fs is there")
@@ -76,15 +78,47 @@ func (d *daemon) checkSpace(context.Context) doctor.Result {
 	return r
 }
 
-func (d *daemon) checkBackend(ctx context.Context) doctor.Result {
-	caps, err := d.backends[0].Probe(ctx)
-	return doctor.FromError(err, caps.Version)
+// checkBackend tells whether a backend works here. It fails only where new VMs
+// would have no other.
+func (d *daemon) checkBackend(name string) func(context.Context) doctor.Result {
+	return func(ctx context.Context) doctor.Result {
+		caps, err := d.backend(name).Probe(ctx)
+		r := doctor.FromError(err, caps.Version)
+		used, _, uerr := d.preferred(ctx)
+		switch {
+		case err != nil && uerr == nil:
+			r.Status, r.Message = doctor.Note, "not usable, new VMs run on "+used+": "+r.Message
+		case err == nil && caps.Warning != "":
+			r.Status, r.Message, r.Remedy = doctor.Warning, caps.Version+": "+caps.Warning, "see docs/backends.md"
+		}
+		return r
+	}
+}
+
+func (d *daemon) backend(name string) vmm.Backend {
+	return d.backends[slices.IndexFunc(d.backends, func(b vmm.Backend) bool { return b.Name() == name })]
+}
+
+// preferred is the backend that a new VM gets where nothing was asked for, its
+// network left aside.
+func (d *daemon) preferred(ctx context.Context) (string, vmm.Caps, error) {
+	var err error
+	for _, b := range d.backends {
+		if d.config.Backend != "" && b.Name() != d.config.Backend {
+			continue
+		}
+		var caps vmm.Caps
+		if caps, err = b.Probe(ctx); err == nil {
+			return b.Name(), caps, nil
+		}
+	}
+	return "", vmm.Caps{}, err
 }
 
 func (d *daemon) checkAccelerator(ctx context.Context) doctor.Result {
-	caps, err := d.backends[0].Probe(ctx)
+	_, caps, err := d.preferred(ctx)
 	if err != nil {
-		return doctor.FromError(err, "")
+		return noneWorks()
 	}
 	r := doctor.Result{Status: doctor.OK, Message: caps.Accelerator + ": " + caps.Why}
 	if caps.Accelerator != "kvm" {
@@ -95,9 +129,9 @@ func (d *daemon) checkAccelerator(ctx context.Context) doctor.Result {
 
 // checkStorage tells what a new root disk would be, and why nothing better.
 func (d *daemon) checkStorage(ctx context.Context) doctor.Result {
-	caps, err := d.backends[0].Probe(ctx)
+	_, caps, err := d.preferred(ctx)
 	if err != nil {
-		return doctor.FromError(err, "")
+		return noneWorks()
 	}
 	s, err := storage.Choose(ctx, d.layout.VMs(), caps.Formats, d.disks...)
 	if err != nil {
@@ -113,6 +147,11 @@ func (d *daemon) checkStorage(ctx context.Context) doctor.Result {
 		r.Status, r.Remedy = doctor.Warning, "for disks that take neither time nor room: sudo apt install qemu-utils, or keep banger's state on btrfs"
 	}
 	return r
+}
+
+// noneWorks is what is to be said of what depends on a backend.
+func noneWorks() doctor.Result {
+	return doctor.Result{Status: doctor.Skipped, Message: "needs a backend that works"}
 }
 
 func (d *daemon) checkBundle(named string) func(context.Context) doctor.Result {

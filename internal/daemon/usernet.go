@@ -28,9 +28,9 @@ func (d *daemon) newUsernet(tools *host.Host) *usernet.Attacher {
 // checkUsernet says which stack the next VM's network is, and what its guest
 // reaches.
 func (d *daemon) checkUsernet(ctx context.Context) doctor.Result {
-	caps, err := d.backends[0].Probe(ctx)
-	if err != nil {
-		return doctor.FromError(err, "")
+	caps, err := d.backend("qemu").Probe(ctx)
+	if err != nil { // and VMs run on another, or the check is skipped
+		return doctor.Result{Status: doctor.Note, Message: "needs QEMU", Remedy: banger.AsError(err).Remedy}
 	}
 	subnet := d.net()
 	first := subnet.Resolver.Next() // that a VM may have

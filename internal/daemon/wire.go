@@ -26,6 +26,7 @@ import (
 	"banger/internal/version"
 	"banger/internal/vm"
 	"banger/internal/vmm"
+	"banger/internal/vmm/firecracker"
 	"banger/internal/vmm/kvm"
 	"banger/internal/vmm/qemu"
 )
@@ -68,14 +69,18 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tools := host.New(os.Getenv("PATH"))
+	tools := host.New(os.Getenv("PATH")).At("firecracker", d.config.Firecracker)
 	d.ops = op.New(d.log, time.Now)
 	d.routed = d.newRouted(exe)
 	d.owners = d.owner()
 	d.usernet = d.newUsernet(tools)
 	d.scopes = &scoper{Host: tools, d: d, manager: usermanager.Of(os.Geteuid())}
 	d.scopes.self(ctx)
-	d.backends = []vmm.Backend{qemu.New(d.scopes, d.watcher, kvm.New(os.Geteuid(), nil), os.Geteuid(), time.Now)}
+	device := kvm.New(os.Geteuid(), granter(os.Geteuid()))
+	d.backends = []vmm.Backend{
+		firecracker.New(firecracker.Config{Host: d.scopes, Watcher: d.watcher, KVM: device, UID: os.Geteuid(), Now: time.Now, Log: d.log}),
+		qemu.New(d.scopes, d.watcher, device, os.Geteuid(), time.Now),
+	}
 	d.disks = []storage.Strategy{clone.Reflink(), overlay.New(tools), clone.Copy()}
 	d.bundles = bundles{
 		builder: bundle.Builder{

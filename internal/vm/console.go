@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger"
+	"banger/internal/vmm"
 )
 
 const (
@@ -170,12 +172,14 @@ func (m *Manager) pruneFailed() {
 // can make its VMM talk, too.
 func (m *Manager) CutLogs() {
 	m.mu.Lock()
-	ids := make([]banger.VMID, 0, len(m.lives))
-	for id := range m.lives {
-		ids = append(ids, id)
-	}
+	lives := maps.Clone(m.lives)
 	m.mu.Unlock()
-	for _, id := range ids {
+	for id, l := range lives {
+		if t, ok := l.proc.(vmm.Talker); ok {
+			if err := t.CutLogs(m.c.SerialMax); err != nil {
+				m.c.Log.Warn("cut a VMM's logs", "vm", id, "err", err)
+			}
+		}
 		for _, path := range []string{m.c.Paths.Serial(id), m.c.Paths.VMMLog(id)} {
 			if err := m.c.CutLog(path, m.c.SerialMax); err != nil && !errors.Is(err, os.ErrNotExist) {
 				m.c.Log.Warn("cut a log", "vm", id, "err", err)

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 
 	"banger"
 	"banger/internal/guest"
@@ -19,7 +18,7 @@ func (m *Manager) Create(ctx context.Context, c Create, rep Reporter) (banger.VM
 	if err != nil {
 		return banger.VM{}, err
 	}
-	if spec.Backend, err = m.choose(ctx, spec.Backend); err != nil {
+	if spec, err = m.choose(ctx, spec, m.networkOf(c) == banger.NetworkAuto); err != nil {
 		return banger.VM{}, err
 	}
 	img, err := m.c.Images.Resolve(ctx, spec.Image, c.Bundle, rep)
@@ -50,25 +49,6 @@ func (m *Manager) Create(ctx context.Context, c Create, rep Reporter) (banger.VM
 		return banger.VM{}, err
 	}
 	return m.view(rec), nil
-}
-
-// choose returns the backend of that name, or the first that works here.
-func (m *Manager) choose(ctx context.Context, name string) (string, error) {
-	var refused []error
-	for _, b := range m.c.Backends {
-		if name != "" && b.Name() != name {
-			continue
-		}
-		if _, err := b.Probe(ctx); err != nil {
-			refused = append(refused, fmt.Errorf("backend %s: %w", b.Name(), err))
-			continue
-		}
-		return b.Name(), nil
-	}
-	if len(refused) == 0 {
-		return "", invalid("no backend %q", name).WithRemedy("leave it out, or see banger doctor")
-	}
-	return "", errors.Join(refused...)
 }
 
 // record writes the VM's record, under a made-up name if it has none, with its

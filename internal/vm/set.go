@@ -16,7 +16,7 @@ import (
 // changes at once.
 func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, error) {
 	return m.change(ctx, ref, keepsRun, func(s *subject) error {
-		spec, err := m.respec(s, c)
+		spec, err := m.respec(ctx, s, c)
 		if err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func (c Change) needsStop() bool {
 }
 
 // respec returns the spec that a change asks for.
-func (m *Manager) respec(s *subject, c Change) (banger.Spec, error) {
+func (m *Manager) respec(ctx context.Context, s *subject, c Change) (banger.Spec, error) {
 	spec := s.rec.Spec
 	var errs []error
 	if c.Name != nil {
@@ -120,6 +120,7 @@ func (m *Manager) respec(s *subject, c Change) (banger.Spec, error) {
 		errs = append(errs, err)
 		spec.Network = mode
 	}
+	errs = append(errs, m.respecBackend(ctx, &spec, c))
 	spec.Isolated = orElse(c.Isolated, spec.Isolated)
 	spec.Publish = orElse(c.Publish, spec.Publish)
 	if c.NAT != nil || c.Network != nil && spec.NAT == banger.NATWanted {
@@ -132,6 +133,26 @@ func (m *Manager) respec(s *subject, c Change) (banger.Spec, error) {
 		errs = append(errs, checkNAT(spec))
 	}
 	return spec, errors.Join(errs...)
+}
+
+// respecBackend is what a change of backend or network means for the two.
+func (m *Manager) respecBackend(ctx context.Context, spec *banger.Spec, c Change) error {
+	if c.Backend == nil && c.Network == nil {
+		return nil
+	}
+	auto := c.Network != nil && *c.Network == string(banger.NetworkAuto)
+	spec.Backend = orElse(c.Backend, spec.Backend)
+	b, err := m.backend(spec.Backend)
+	if err != nil && c.Backend != nil {
+		return noBackend(spec.Backend)
+	}
+	if err == nil {
+		err = m.suit(ctx, b, spec, auto)
+	}
+	if c.Backend == nil && banger.CodeOf(err) != banger.WrongState {
+		return nil // it does not work here now: that is no reason against another network
+	}
+	return err
 }
 
 // growDisks makes the disks as large as they are recorded to be.

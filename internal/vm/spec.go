@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -28,6 +27,7 @@ type Change struct {
 	Memory, Disk *int64
 	WorkDisk     *int64
 	Network      *string
+	Backend      *string
 	Name         *string
 	Isolated     *bool
 	NAT          *bool
@@ -147,7 +147,7 @@ func (m *Manager) resolve(c Create) (banger.Spec, error) {
 	if s.WorkDisk, err = checkWorkDisk(orElse(c.WorkDisk, m.c.Limits.WorkDisk)); err != nil {
 		return s, err
 	}
-	s.Network, err = m.network(orElse(c.Network, cmp.Or(m.c.Network, string(banger.NetworkAuto))))
+	s.Network, err = m.network(string(m.networkOf(c)))
 	if err != nil {
 		return s, err
 	}

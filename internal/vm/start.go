@@ -30,6 +30,14 @@ func (m *Manager) preflight(ctx context.Context, spec banger.Spec, rep Reporter)
 	if err != nil {
 		return err
 	}
+	b, err := m.backend(spec.Backend)
+	if err != nil {
+		return err
+	}
+	// Whether it works here at all is for the step that needs it to say.
+	if caps, err := b.Probe(ctx); err == nil && caps.NeedsTap && spec.Network != banger.NetworkRouted {
+		return needsTap(spec)
+	}
 	if err := a.Probe(ctx); err != nil {
 		return err
 	}

@@ -69,14 +69,7 @@ func (s *subject) nic() network.NIC {
 }
 
 // backend is the one that the VM was made for.
-func (s *subject) backend() (vmm.Backend, error) {
-	for _, b := range s.m.c.Backends {
-		if b.Name() == s.rec.Spec.Backend {
-			return b, nil
-		}
-	}
-	return nil, banger.Errorf(banger.HostUnready, "this banger has no backend %q", s.rec.Spec.Backend)
-}
+func (s *subject) backend() (vmm.Backend, error) { return s.m.backend(s.rec.Spec.Backend) }
 
 // strategy is the way in which this VM's root disk was made, or is to be made.
 func (s *subject) strategy(ctx context.Context) (storage.Strategy, error) {

@@ -215,10 +215,14 @@ type spec struct {
 	autostart choice
 }
 
+// backends in the order in which the daemon tries them.
+var backends = []string{"firecracker", "qemu"}
+
 var networks = []string{string(banger.NetworkAuto), string(banger.NetworkUser), string(banger.NetworkRouted)}
 
 func (s *spec) addChangeable(cmd *cobra.Command) {
 	s.network = word{kind: "MODE", of: networks}
+	s.backend = word{kind: "BACKEND", of: backends}
 	f := cmd.Flags()
 	f.Var(&s.cpus, "cpu", "virtual CPUs")
 	f.Var(&s.memory, "memory", "memory, with its unit: 512MiB, 2G")
@@ -228,6 +232,8 @@ func (s *spec) addChangeable(cmd *cobra.Command) {
 	f.Var(&s.autostart, "autostart", "start it with the daemon, as after a reboot of the host")
 	f.Lookup("autostart").NoOptDefVal = "true"
 	complete(cmd, "network", networks)
+	f.Var(&s.backend, "backend", "what runs the VM: "+strings.Join(backends, ", ")+"; left out: the first that works")
+	complete(cmd, "backend", backends)
 	f.Var(&s.publish, "publish", "lead a port of the host to one of the VM's; may be repeated, none takes all away")
 	f.Var(&s.alone, "isolated", "the VM reaches nothing, no other VM, and in network mode user not the world either")
 	f.Lookup("isolated").NoOptDefVal = "true"
@@ -238,12 +244,10 @@ func (s *spec) addChangeable(cmd *cobra.Command) {
 
 func (s *spec) add(cmd *cobra.Command) {
 	s.addChangeable(cmd)
-	s.image, s.backend, s.bundle = word{kind: "IMAGE"}, word{kind: "BACKEND"}, word{kind: "DIR"}
+	s.image, s.bundle = word{kind: "IMAGE"}, word{kind: "DIR"}
 	f := cmd.Flags()
 	f.Var(&s.name, "name", "name of the VM; without it one is made up")
-	f.Var(&s.backend, "backend", "what runs the VM: qemu")
 	f.Var(&s.bundle, "bundle", "directory of the runtime bundle to use")
-	complete(cmd, "backend", []string{"qemu"})
 }
 
 // request is the create request for s. What no flag says the caller's

@@ -27,7 +27,7 @@ func newSet(e Env) *cobra.Command {
 name, --autostart and --nat can be changed while it runs, too; its guest takes the
 new name at its next start, and --nat takes effect at once. The ports of --publish take the place of all that the VM
 published.`,
-		Example: "  banger vm set web --cpu 4 --memory 8GiB\n  banger vm set web --work-disk 40GiB\n  banger vm set web --name shop --autostart\n  banger vm set web --publish 8080:80 --publish 5353:53/udp\n  banger vm set web --publish none\n  banger vm set web --nat=false",
+		Example: "  banger vm set web --cpu 4 --memory 8GiB\n  banger vm set web --work-disk 40GiB\n  banger vm set web --name shop --autostart\n  banger vm set web --backend qemu --network user\n  banger vm set web --publish 8080:80 --publish 5353:53/udp\n  banger vm set web --publish none\n  banger vm set web --nat=false",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.vm = args[0]
@@ -52,7 +52,7 @@ func runSet(ctx context.Context, e Env, o *setOptions, c setter) error {
 	r := api.SetRequest{
 		VM:   o.vm,
 		CPUs: o.cpus.Optional, Memory: o.memory.Optional, Disk: o.disk.Optional, WorkDisk: o.work.Optional,
-		Network: o.network.Optional, Publish: o.publish.Optional, Isolated: o.alone.Optional, NAT: o.nat.Optional,
+		Network: o.network.Optional, Backend: o.backend.Optional, Publish: o.publish.Optional, Isolated: o.alone.Optional, NAT: o.nat.Optional,
 		Name: o.name.Optional, Autostart: o.autostart.Optional,
 	}
 	vm, err := c.SetVM(ctx, r)

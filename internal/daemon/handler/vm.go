@@ -107,7 +107,7 @@ func (h *Handler) setVM(ctx context.Context, req api.SetRequest) (banger.VM, err
 	}
 	defer done()
 	return h.VMs.Set(ctx, req.VM, vm.Change{
-		CPUs: pointer(req.CPUs), Memory: pointer(req.Memory), Disk: pointer(req.Disk), WorkDisk: pointer(req.WorkDisk), Network: pointer(req.Network),
+		CPUs: pointer(req.CPUs), Memory: pointer(req.Memory), Disk: pointer(req.Disk), WorkDisk: pointer(req.WorkDisk), Network: pointer(req.Network), Backend: pointer(req.Backend),
 		Name: pointer(req.Name), Isolated: pointer(req.Isolated), NAT: pointer(req.NAT), Publish: pointer(req.Publish), Autostart: pointer(req.Autostart),
 	})
 }

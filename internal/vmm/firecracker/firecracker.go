@@ -1,6 +1,6 @@
 // Package firecracker runs VMs on Firecracker, driven through its official Go
 // SDK. The SDK configures and starts the guest; the process is launched,
-// watched and ended by us, like every other VMM (docs/adr/0015).
+// watched and ended by us, like every other VMM (docs/adr/0016).
 package firecracker
 
 import (

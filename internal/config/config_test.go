@@ -173,3 +173,22 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// The program firecracker is named by an absolute path, in the file or, before
+// that, in the environment.
+func TestFirecracker(t *testing.T) {
+	c, err := load(t, `firecracker = "/opt/fc//firecracker"`, nil)
+	if err != nil || c.Firecracker != "/opt/fc/firecracker" {
+		t.Errorf("file: %q, %v", c.Firecracker, err)
+	}
+	c, err = load(t, `firecracker = "/opt/fc"`, map[string]string{"BANGER_FIRECRACKER": "/usr/fc"})
+	if err != nil || c.Firecracker != "/usr/fc" {
+		t.Errorf("environment: %q, %v", c.Firecracker, err)
+	}
+	if _, err := load(t, `firecracker = "fc"`, nil); banger.CodeOf(err) != banger.Invalid || !strings.Contains(err.Error(), "config.toml:1: firecracker: ") {
+		t.Errorf("relative: %v", err)
+	}
+	if _, err := load(t, "-", map[string]string{"BANGER_FIRECRACKER": "fc"}); banger.CodeOf(err) != banger.Invalid || !strings.Contains(err.Error(), "BANGER_FIRECRACKER") {
+		t.Errorf("relative, in the environment: %v", err)
+	}
+}

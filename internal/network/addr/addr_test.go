@@ -132,6 +132,19 @@ func TestMACFollowsFromTagAndID(t *testing.T) {
 }
 
 // Every address of every tag has a user of its own, in the range that nobody has.
+func TestTapOwner(t *testing.T) {
+	sub, a := prefix("10.9.16.0/20"), netip.MustParseAddr("10.9.16.3")
+	if got := addr.TapOwner(1000, "0001", sub, a); got != 1000 {
+		t.Errorf("a user's: %d", got)
+	}
+	if got := addr.TapOwner(0, "0001", sub, a); got != 0x70001003 {
+		t.Errorf("root's: %#x", got)
+	}
+	if got := addr.TapOwner(0, "0001", prefix("10.0.0.0/16"), a); got != 0 {
+		t.Errorf("root's, without a user of its own: %#x", got)
+	}
+}
+
 func TestUID(t *testing.T) {
 	sub := prefix("10.9.16.0/20")
 	for _, c := range []struct {

@@ -82,6 +82,16 @@ func UID(tag string, subnet netip.Prefix, a netip.Addr) (uint32, error) {
 	return banger.FirstOwner | uint32(t)<<(32-Bits) | offset(subnet, a), nil
 }
 
+// TapOwner returns the user that a tap of uid's belongs to: uid, or where that is
+// root the VM's own, as which its VMM runs. A VMM that opens its tap by its name,
+// as Firecracker does, can open no other.
+func TapOwner(uid uint32, tag string, subnet netip.Prefix, a netip.Addr) uint32 {
+	if owner, err := UID(tag, subnet, a); err == nil && uid == 0 {
+		return owner
+	}
+	return uid
+}
+
 // add returns a+n.
 func add(a netip.Addr, n uint32) netip.Addr {
 	b := a.As4()

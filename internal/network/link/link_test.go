@@ -43,6 +43,34 @@ func TestSet(t *testing.T) {
 	}
 }
 
+// Root's taps belong to the VMs' own users: Firecracker opens its tap itself. One
+// that is root's own, as they were once, is left while its VM runs.
+func TestTapsOfRoot(t *testing.T) {
+	netns.Enter(t)
+	set := func() []string {
+		changes, err := link.New(0).Apply(config(tap(1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return changes
+	}
+	set()
+	c := config(tap(1))
+	want := must(addr.UID(c.Tag, c.Subnet, c.Taps[0].Addr))
+	name := addr.TapName(0, tag, tap(1).VM)
+	if got := byName(t, name).(*netlink.Tuntap).Owner; got != want || got < banger.FirstOwner {
+		t.Errorf("owner %d, want %d", got, want)
+	}
+	chown(t, name, 0)
+	if changes := set(); len(changes) > 0 {
+		t.Errorf("a tap of root's own: changed %v", changes)
+	}
+	chown(t, name, 1)
+	if changes := set(); len(changes) == 0 || byName(t, name).(*netlink.Tuntap).Owner != want {
+		t.Errorf("another's tap: changed %v", changes)
+	}
+}
+
 // With no taps the host is as it was.
 func TestNothingIsLeft(t *testing.T) {
 	netns.Enter(t)

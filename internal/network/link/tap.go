@@ -48,17 +48,17 @@ func (s *setter) setTaps(c network.Config) {
 }
 
 // usable reports whether a tap that is s's by its alias is what addTap makes.
-// Its owner is the kernel's word.
+// Its owner is the kernel's word; root's taps were root's own once.
 func (s *setter) usable(l netlink.Link, want network.Tap) bool {
 	t, ok := l.(*netlink.Tuntap)
-	return ok && t.Mode == netlink.TUNTAP_MODE_TAP && t.Owner == s.uid && !t.NonPersist && t.Flags&netlink.TUNTAP_MULTI_QUEUE == 0 &&
+	return ok && t.Mode == netlink.TUNTAP_MODE_TAP && (t.Owner == addr.TapOwner(s.uid, s.tag, s.net.Prefix, want.Addr) || t.Owner == s.uid) && !t.NonPersist && t.Flags&netlink.TUNTAP_MULTI_QUEUE == 0 &&
 		t.Name == addr.TapName(s.uid, s.tag, want.VM) && t.HardwareAddr.String() == addr.TapMAC(s.uid, s.tag, want.VM)
 }
 
 // addTap makes a tap that outlives its maker as the last thing: until it has
 // owner, alias, address and sysctls, the kernel removes it with the descriptor.
 func (s *setter) addTap(t network.Tap) (l netlink.Link) {
-	name := addr.TapName(s.uid, s.tag, t.VM)
+	name, owner := addr.TapName(s.uid, s.tag, t.VM), int(addr.TapOwner(s.uid, s.tag, s.net.Prefix, t.Addr))
 	mac, err := net.ParseMAC(addr.TapMAC(s.uid, s.tag, t.VM))
 	fd, terr := openTun()
 	if terr == nil {
@@ -76,7 +76,7 @@ func (s *setter) addTap(t network.Tap) (l netlink.Link) {
 		return unix.IoctlIfreq(fd, unix.TUNSETIFF, r)
 	})
 	l = list(s, "tap", func() (netlink.Link, error) { return s.LinkByName(name) })
-	s.do(true, "give tap its owner", func() error { return unix.IoctlSetInt(fd, unix.TUNSETOWNER, int(s.uid)) })
+	s.do(true, "give tap its owner", func() error { return unix.IoctlSetInt(fd, unix.TUNSETOWNER, owner) })
 	s.do(true, "name tap", func() error { return s.LinkSetAlias(l, s.tapAlias(t)) })
 	s.do(true, "give tap its address", func() error { return s.LinkSetHardwareAddr(l, mac) })
 	s.setSysctls(name, guarded)

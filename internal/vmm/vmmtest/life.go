@@ -184,8 +184,8 @@ func testAdoptAfterEnd(t *testing.T, b Bench) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	closeProcess(t, p) // long before the guest has booted
-	console(t, m.SerialLog, "Power down")
+	closeProcess(t, p)                    // long before the guest has booted
+	console(t, m.SerialLog, "] reboot: ") // powered down, or halted
 	q, err := b.New(t).Adopt(t.Context(), p.Handle())
 	if err == vmm.ErrGone {
 		return // this VMM ends with its guest

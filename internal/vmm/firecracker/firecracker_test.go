@@ -309,6 +309,13 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
+// The SDK's own patience ends after half a second, for drives after a quarter.
+func TestStartSlow(t *testing.T) {
+	for _, what := range []string{"slow:PUT /machine-config", "slow:GET /machine-config", "slow:PUT /drives/disk0"} {
+		kill(t, start(t, what))
+	}
+}
+
 func TestStartForbidden(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("needs an ordinary user: root may connect to any socket")

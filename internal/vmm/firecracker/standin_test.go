@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -97,6 +98,8 @@ func (s *standin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 		s.mu.Lock()
 		return
+	case s.what == "slow" && strings.HasPrefix(request, s.arg):
+		time.Sleep(600 * time.Millisecond) // a loaded host; the SDK gives up after 500
 	case s.what == "fault" && strings.HasPrefix(request, s.arg):
 		w.WriteHeader(http.StatusBadRequest)
 		fmt.Fprint(w, `{"fault_message":"no \u001b[1m such thing"}`)

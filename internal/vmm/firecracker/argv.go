@@ -54,7 +54,11 @@ func prepareLogs(m vmm.Machine) error {
 	}
 	f, err := host.OpenLog(m.SerialLog, m.Owner)
 	if err == nil {
-		_, err = fmt.Fprintf(f, "%s\n", beginning(m.Launch))
+		if _, werr := fmt.Fprintf(f, "%s\n", beginning(m.Launch)); werr != nil {
+			// No room. What an earlier run's guest said last must not be taken for
+			// this one's.
+			err = f.Truncate(0)
+		}
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"banger"
 	"banger/internal/vmm"
 )
@@ -96,4 +98,37 @@ func testStartAgain(t *testing.T, b Bench) {
 	q := start(t, b.New(t), m)
 	console(t, m.SerialLog, "vmmtest: up")
 	kill(t, q)
+}
+
+// A guest whose words find no room runs all the same.
+func testFullLogDisk(t *testing.T, b Bench) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: needs root: fills a file system of its own")
+	}
+	m := b.machine(t, "reboot")
+	dir := filepath.Join(m.Dir, "full")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k,mode=0777"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	m.SerialLog, m.VMMLog = filepath.Join(dir, "serial.log"), filepath.Join(dir, "vmm.log")
+	said := "\n[    1.0] reboot: System halted\n"
+	said = strings.Repeat("x", os.Getpagesize()-len(said)) + said // no room in its last page, either
+	if err := os.WriteFile(m.SerialLog, []byte(said), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "all"), make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("there is room: %v", err)
+	}
+	p := start(t, b.New(t), m)
+	if e := wait(t, p); e.Cause != banger.ExitGuest || !e.Reboot {
+		t.Errorf("exit %+v", e)
+	}
 }

@@ -62,6 +62,7 @@ func Run(t *testing.T, b Bench) {
 		{"start that is cancelled", testStartCancelled},
 		{"start twice", testStartTwice},
 		{"start again", testStartAgain},
+		{"full log disk", testFullLogDisk},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, b) })
 	}

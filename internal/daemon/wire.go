@@ -77,6 +77,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	d.scopes = &scoper{Host: tools, d: d, manager: usermanager.Of(os.Geteuid())}
 	d.scopes.self(ctx)
 	device := kvm.New(os.Geteuid(), granter(os.Geteuid()))
+	device.TakeBack(ctx)
 	d.backends = []vmm.Backend{
 		firecracker.New(firecracker.Config{Host: d.scopes, Watcher: d.watcher, KVM: device, UID: os.Geteuid(), Now: time.Now, Log: d.log}),
 		qemu.New(d.scopes, d.watcher, device, os.Geteuid(), time.Now),

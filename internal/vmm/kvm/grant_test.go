@@ -56,6 +56,28 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// What a daemon died with the next one gives back, but never under a start.
+func TestTakeBack(t *testing.T) {
+	kvm.New(0, nil).TakeBack(t.Context())
+	g := &granter{}
+	d := kvm.New(1000, g)
+	d.SetGranted()
+	release, err := d.Hold(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.TakeBack(t.Context())
+	if !slices.Equal(g.asked, []string{"allow"}) {
+		t.Errorf("under a start: %v", g.asked)
+	}
+	release()
+	g.asked = nil
+	d.TakeBack(t.Context())
+	if !slices.Equal(g.asked, []string{"revoke"}) {
+		t.Errorf("asked for %v", g.asked)
+	}
+}
+
 // Who may open the device anyway is given nothing.
 func TestHoldWithoutNeed(t *testing.T) {
 	g := &granter{}

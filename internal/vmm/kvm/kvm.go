@@ -113,8 +113,8 @@ func (d *Device) try(f *os.File) error {
 
 // Hold lets a VMM that is about to start open the device, until release is
 // called: what is open stays open. Where the user may open it anyway there is
-// nothing to do. A daemon that dies in between leaves the grant to the next
-// release.
+// nothing to do. A daemon that dies in between leaves the grant to the next one's
+// TakeBack.
 func (d *Device) Hold(ctx context.Context) (release func(), err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -129,6 +129,16 @@ func (d *Device) Hold(ctx context.Context) (release func(), err error) {
 		defer d.mu.Unlock()
 		d.release()
 	}), nil
+}
+
+// TakeBack gives back a grant that an earlier daemon died with. Nobody to give it
+// to is no error: there was no grant, or the next release gives it back.
+func (d *Device) TakeBack(ctx context.Context) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.granter != nil && d.holds == 0 {
+		_ = d.granter.RevokeKVM(ctx)
+	}
 }
 
 // hold and release count, with mu held.

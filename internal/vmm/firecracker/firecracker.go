@@ -27,9 +27,10 @@ const (
 	handleVersion = 1
 	accelerator   = "kvm" // there is no other
 	maxSocketPath = 107   // sun_path of unix(7), less the final NUL
-	// How long a Firecracker may take to answer and to start its guest; under
-	// load, and where its host is emulated, seconds.
-	answerLimit = 30 * time.Second
+	// How long a Firecracker may take to answer and to start its guest: it reads
+	// the kernel (50 MiB) meanwhile. On a host that is emulated and overloaded 30
+	// seconds were not enough.
+	answerLimit = 90 * time.Second
 	// The usual patience with one that an earlier daemon launched.
 	adoptLimit = 10 * time.Second
 )

@@ -98,7 +98,7 @@ func netByHand(ctx context.Context, c network.Config) error {
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(sandbox.Root(), "test", "bench", "netbyhand.sh"),
 		fmt.Sprintf("banger_%d_%s", setUID, c.Tag), fmt.Sprint(setUID),
-		addr.GatewayName(setUID, c.Tag), addr.GatewayMAC(setUID, c.Tag), alias+"gateway", network.SubnetOf(c.Subnet).Gateway.String())
+		addr.GatewayName(setUID, c.Tag), addr.GatewayMAC(setUID, c.Tag), alias+"gateway subnet="+c.Subnet.String(), network.SubnetOf(c.Subnet).Gateway.String())
 	cmd.Stdin = strings.NewReader(taps.String())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("netbyhand.sh: %w: %s", err, out)

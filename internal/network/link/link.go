@@ -122,8 +122,11 @@ type setter struct {
 	err     error
 }
 
+// gatewayOf comes before the subnet in the alias of a gateway's link.
+const gatewayOf = "gateway subnet="
+
 func (s *setter) alias() string        { return fmt.Sprintf("banger uid=%d tag=%s ", s.uid, s.tag) }
-func (s *setter) gatewayAlias() string { return s.alias() + "gateway" }
+func (s *setter) gatewayAlias() string { return s.alias() + gatewayOf + s.net.Prefix.String() }
 func (s *setter) tapAlias(t network.Tap) string {
 	return fmt.Sprintf("%svm=%s address=%s", s.alias(), t.VM, t.Addr)
 }
@@ -171,7 +174,8 @@ func (s *setter) free(name string) error {
 }
 
 // removeTaps removes the taps that c does not have: also those whose VM has
-// another address now, and those that are not what setTap makes.
+// another address now, and those that are not what setTap makes. With them goes
+// the gateway's link of another subnet.
 func (s *setter) removeTaps(c network.Config) {
 	keep := map[string]bool{s.gatewayAlias(): true}
 	for _, t := range c.Taps {

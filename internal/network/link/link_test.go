@@ -26,7 +26,7 @@ func TestSet(t *testing.T) {
 	apply(t, config(tap(1), isolated(tap(2))))
 	got := world(t)
 	for _, want := range []string{
-		fmt.Sprintf(`alias="banger uid=65534 tag=beef gateway" mac=%s up=true 10.77.16.1/32`, addr.GatewayMAC(uid, tag)),
+		fmt.Sprintf(`alias="banger uid=65534 tag=beef gateway subnet=10.77.16.0/20" mac=%s up=true 10.77.16.1/32`, addr.GatewayMAC(uid, tag)),
 		fmt.Sprintf(`link %s tuntap alias="banger uid=65534 tag=beef vm=00000001 address=10.77.16.10" mac=%s up=true owner=65534 persist=true mode=2`+"\n", tapName(1), addr.TapMAC(uid, tag, tap(1).VM)),
 		fmt.Sprintf("sysctl %s forwarding=1 rp_filter=1 accept_local=0 route_localnet=0 accept_redirects=0 proxy_arp=0 disable_ipv6=1 accept_ra=0\n", tapName(1)),
 		"sysctl all forwarding=0 ",
@@ -281,6 +281,72 @@ func TestMoved(t *testing.T) {
 	got := world(t)
 	if strings.Contains(got, "10.77.") || !strings.Contains(got, "10.99.0.1/32") || !strings.Contains(got, "route 10.99.0.7/32") {
 		t.Errorf("after the move:\n%s", got)
+	}
+}
+
+// Taps that are there already are no way round the checks of the subnet: another
+// one would bring its gateway's address, such as that of the LAN's router.
+func TestMovedIntoTheHosts(t *testing.T) {
+	netns.Enter(t)
+	lan(t)
+	c := network.Config{Tag: tag, Subnet: netip.MustParsePrefix("10.77.200.0/28"), Taps: []network.Tap{{VM: tap(1).VM, Addr: netip.MustParseAddr("10.77.200.5")}}}
+	apply(t, c)
+	must(0, netlink.RouteAdd(&netlink.Route{LinkIndex: byName(t, "lan0").Attrs().Index, Dst: must(netlink.ParseIPNet("10.77.0.0/24")), Scope: netlink.SCOPE_LINK}))
+	before := world(t)
+	c.Subnet = netip.MustParsePrefix("10.77.0.0/16")
+	changes, err := link.New(uid).Apply(c)
+	if e := banger.AsError(err); e == nil || e.Code != banger.WrongState || len(changes) > 0 {
+		t.Errorf("changed %v: %v", changes, err)
+	}
+	if got := world(t); got != before {
+		t.Errorf("changed to\n%s\nfrom\n%s", got, before)
+	}
+	c.Taps = nil
+	apply(t, c) // taking away is never refused
+	if got := world(t); strings.Contains(got, "banger") {
+		t.Errorf("left:\n%s", got)
+	}
+}
+
+// A part of another installation's subnet is not free, even where no VM of it runs.
+func TestWithinOthers(t *testing.T) {
+	netns.Enter(t)
+	apply(t, config(tap(1)))
+	before := world(t)
+	for _, uid := range []uint32{uid, 1} {
+		for _, p := range []string{"10.77.24.0/24", "10.77.0.0/16"} {
+			c := network.Config{Tag: "0001", Subnet: netip.MustParsePrefix(p), Taps: []network.Tap{{VM: tap(1).VM, Addr: netip.MustParseAddr("10.77.24.9")}}}
+			if p == "10.77.0.0/16" {
+				c.Taps[0].Addr = netip.MustParseAddr("10.77.99.9")
+			}
+			_, err := link.New(uid).Apply(c)
+			if e := banger.AsError(err); e == nil || e.Code != banger.WrongState || !strings.Contains(e.Message, "10.77.16.0/20") {
+				t.Errorf("uid %d, %s: %v", uid, p, err)
+			}
+		}
+	}
+	if got := world(t); got != before {
+		t.Errorf("changed to\n%s\nfrom\n%s", got, before)
+	}
+}
+
+// The number of taps is one uid's, whatever tags it uses.
+func TestTapsOfAllTags(t *testing.T) {
+	netns.Enter(t)
+	installation := func(tag string, third byte, taps int) network.Config {
+		c := network.Config{Tag: tag, Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 66, third, 0}), 21)}
+		for n := range taps {
+			c.Taps = append(c.Taps, network.Tap{VM: tap(n).VM, Addr: netip.AddrFrom4([4]byte{10, 66, third + byte((n+9)>>8), byte(n + 9)})})
+		}
+		return c
+	}
+	apply(t, installation("0001", 0, 3))
+	changes, err := link.New(uid).Apply(installation("0002", 8, 1022))
+	if e := banger.AsError(err); e == nil || e.Code != banger.WrongState || !strings.Contains(e.Message, "1025 taps") || len(changes) > 0 {
+		t.Errorf("changed %d: %v", len(changes), err)
+	}
+	if _, err := link.New(1).Apply(installation("0002", 8, 2)); err != nil {
+		t.Errorf("another uid's: %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package link
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -20,14 +21,20 @@ import (
 // a default route, or the halves of one that VPNs use (as in addr.FreeSubnet).
 const worldly = 8
 
+// maxTaps bounds the taps of a uid, in all of its installations together.
+const maxTaps = 1024
+
 // refuse fails, as WrongState, if c adds a tap to a subnet that is in use on the
-// host. What is there already may stay, and what goes may always go: a VPN that
+// host, or moves taps that are there to another subnet, and with it the gateway's
+// address. What is there already may stay, and what goes may always go: a VPN that
 // comes later must not keep VMs from being stopped.
 func (s *setter) refuse(c network.Config, resolvs []string) {
 	added := func(t network.Tap) bool { return s.mine[s.tapAlias(t)] == nil }
-	if s.err != nil || !slices.ContainsFunc(c.Taps, added) {
+	moved := len(c.Taps) > 0 && s.hasOtherGateway()
+	if s.err != nil || !moved && !slices.ContainsFunc(c.Taps, added) {
 		return
 	}
+	s.refuseOthers(c)
 	for _, path := range resolvs {
 		for _, a := range list(s, path, func() ([]netip.Addr, error) { return nameservers(path) }) {
 			s.inUse(c.Subnet.Contains(a), "the host's resolver %s lies in the VMs' subnet %s", a, c.Subnet)
@@ -43,6 +50,41 @@ func (s *setter) refuse(c network.Config, resolvs []string) {
 			gw := toAddr(hop.Gw)
 			s.inUse(p.Bits() < worldly && c.Subnet.Contains(gw), "the host's default gateway %s lies in the VMs' subnet %s", gw, c.Subnet)
 		}
+	}
+}
+
+// hasOtherGateway reports whether the installation has a gateway's link, and not
+// one of this subnet.
+func (s *setter) hasOtherGateway() bool {
+	for alias := range s.mine {
+		if strings.HasPrefix(alias, s.alias()+gatewayOf) && alias != s.gatewayAlias() {
+			return true
+		}
+	}
+	return false
+}
+
+// refuseOthers fails if another installation has a part of c's subnet: its routes
+// tell only which addresses it uses now. It also keeps the uid to maxTaps,
+// whatever tags it gives them.
+func (s *setter) refuseOthers(c network.Config) {
+	taps := len(c.Taps)
+	for name, l := range s.names {
+		alias := l.Attrs().Alias
+		owner, subnet, ok := strings.Cut(alias, " "+gatewayOf)
+		if strings.HasPrefix(alias, s.alias()) || !strings.HasPrefix(owner, "banger uid=") {
+			continue
+		}
+		if p, err := netip.ParsePrefix(subnet); ok && err == nil {
+			s.inUse(p.Overlaps(c.Subnet), "subnet %s of another installation (link %s) overlaps the VMs' subnet %s", p, name, c.Subnet)
+		}
+		if strings.HasPrefix(alias, fmt.Sprintf("banger uid=%d ", s.uid)) && !ok {
+			taps++
+		}
+	}
+	if s.err == nil && taps > maxTaps {
+		s.err = banger.Errorf(banger.WrongState, "%d taps for uid %d, %d are allowed in all its installations", taps, s.uid, maxTaps).
+			WithRemedy("stop VMs of another installation")
 	}
 }
 

@@ -40,12 +40,11 @@ func Send(c *net.UnixConn, v any) error {
 func Receive(c *net.UnixConn) ([]byte, []*os.File, error) {
 	b := make([]byte, MaxMessage+1)
 	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
-	n, oobn, flags, _, err := c.ReadMsgUnix(b, oob)
-	if err != nil {
-		return nil, nil, err
-	}
-	files, err := filesOf(oob[:oobn])
+	n, oobn, flags, _, ended := c.ReadMsgUnix(b, oob)
+	files, err := filesOf(oob[:oobn]) // which an empty message may bring, too
 	switch {
+	case ended != nil:
+		err = ended
 	case err != nil:
 	case flags&unix.MSG_CTRUNC != 0:
 		err = invalid("more descriptors than any request has")

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -225,6 +226,23 @@ func TestReceive(t *testing.T) {
 			}
 		}
 		privileged.CloseAll(files)
+	}
+	// Without a byte it is the end, with descriptors, too. The library adds a byte.
+	before := open(t)
+	oob := unix.UnixRights(fds(3)...)
+	m := unix.Msghdr{Control: &oob[0]}
+	m.SetControllen(len(oob))
+	raw, err := a.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if _, _, errno := unix.Syscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&m)), 0); errno != 0 {
+			t.Error("send descriptors alone:", errno)
+		}
+	})
+	if _, files, err := privileged.Receive(b); !errors.Is(err, io.EOF) || files != nil || open(t) != before {
+		t.Errorf("descriptors alone: %v; %d descriptors are open, were %d", err, open(t), before)
 	}
 	if err := privileged.Send(a, strings.Repeat("x", privileged.MaxMessage)); banger.CodeOf(err) != banger.Invalid {
 		t.Errorf("send too much: %v", err)

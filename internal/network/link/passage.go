@@ -2,6 +2,7 @@ package link
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -40,11 +41,22 @@ func (s *setter) setPassages(c network.Config) {
 			}
 			return nft.Flush()
 		})
-		s.do(len(own) > 0 && len(c.Taps) == 0, "let taps pass no more", func() error {
+		s.do(len(own) > 0 && len(c.Taps) == 0 && !s.tagIsOthers(), "let taps pass no more", func() error {
 			remove()
 			return nft.Flush()
 		})
 	}
+}
+
+// tagIsOthers reports whether another uid has taps with the same tag: their names
+// begin alike, and the rules, in which no uid is, are theirs as well.
+func (s *setter) tagIsOthers() bool {
+	for name, l := range s.names {
+		if alias := l.Attrs().Alias; strings.HasPrefix(name, addr.TapPrefix(s.tag)) && strings.HasPrefix(alias, "banger uid=") && !strings.HasPrefix(alias, s.alias()) {
+			return true
+		}
+	}
+	return false
 }
 
 // passing accepts what comes from an installation's taps, or goes to them.

@@ -9,6 +9,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 
+	"banger/internal/network"
+	"banger/internal/network/link"
 	"banger/test/netns"
 )
 
@@ -83,6 +85,35 @@ func TestPassage(t *testing.T) {
 			apply(t, c)
 			closed(t, before)
 		})
+	}
+}
+
+// The rules name a tag and no uid. Who has the same tag, by chance or on purpose,
+// does not take them from another user, and the last one takes them away.
+func TestPassageOfTwoUsers(t *testing.T) {
+	netns.Enter(t)
+	firewall(t, "DOCKER-USER")
+	before := world(t)
+	apply(t, config(tap(1)))
+	alone := world(t)
+	theirs := network.Config{Tag: tag, Subnet: netip.MustParsePrefix("10.99.0.0/24")}
+	for _, taps := range [][]network.Tap{nil, {{VM: tap(1).VM, Addr: netip.MustParseAddr("10.99.0.9")}}, nil} {
+		theirs.Taps = taps
+		must(link.New(1).Apply(theirs))
+	}
+	if got := world(t); got != alone {
+		t.Errorf("another user changed\n%s\nto\n%s", alone, got)
+	}
+	theirs.Taps = []network.Tap{{VM: tap(1).VM, Addr: netip.MustParseAddr("10.99.0.9")}}
+	must(link.New(1).Apply(theirs))
+	apply(t, config())
+	if got := rules(t, false); strings.Count(got, "btbeef") < 2 {
+		t.Errorf("with the first user the rules of the second went:\n%s", got)
+	}
+	theirs.Taps = nil
+	must(link.New(1).Apply(theirs))
+	if after := world(t); after != before {
+		t.Errorf("left:\n%s\nbefore:\n%s", after, before)
 	}
 }
 

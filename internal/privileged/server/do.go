@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"banger/internal/fault"
+	"banger/internal/network"
 	"banger/internal/privileged"
 )
 
@@ -37,16 +38,16 @@ func (s *server) do(c *conn, r privileged.Request) (err error) {
 	case r.Op == privileged.ResolverSet:
 		err = s.resolve(c, *r.Resolver)
 	case r.Op == privileged.KVMAllow:
-		err = allowKVM(s.kvm, s.uid)
+		err = alone(privileged.RunDir, func() error { return allowKVM(s.kvm, s.uid) })
 	case r.Op == privileged.KVMRevoke:
-		err = revokeKVM(s.kvm, s.uid)
+		err = alone(privileged.RunDir, func() error { return revokeKVM(s.kvm, s.uid) })
 	} // and root.exit once it is answered
 	return err
 }
 
 // set is not ended by who asked for it: half a network helps nobody.
 func (s *server) set(c *conn, r privileged.Request) ([]string, error) {
-	changes, err := s.router.Apply(*r.Network)
+	changes, err := s.apply(*r.Network)
 	switch {
 	case err == nil && len(r.Network.Taps) > 0:
 		s.held[r.Network.Tag] = holding{c, *r.Network}
@@ -54,6 +55,14 @@ func (s *server) set(c *conn, r privileged.Request) ([]string, error) {
 		// Gone; or neither the old nor the new, and nobody wants the old back.
 		delete(s.held, r.Network.Tag)
 	}
+	return changes, err
+}
+
+func (s *server) apply(n network.Config) (changes []string, err error) {
+	err = alone(privileged.RunDir, func() (err error) {
+		changes, err = s.router.Apply(n)
+		return err
+	})
 	return changes, err
 }
 
@@ -88,7 +97,7 @@ func (s *server) again() (all error) {
 	s.doing.Lock()
 	defer s.doing.Unlock()
 	for tag, h := range s.held {
-		changes, err := s.router.Apply(h.net)
+		changes, err := s.apply(h.net)
 		if err != nil || len(changes) > 0 {
 			h.by.log.Warn("set again what was lost", "tag", tag, "changed", changes, "err", err)
 		}

@@ -213,7 +213,7 @@ func TestAnotherUser(t *testing.T) {
 	start(t, other)
 	o, _ := connect(t, other)
 	want(t, "take the other's down", o.set(config()), "ok")
-	want(t, "take the other's subnet", o.set(config(tap(1))), "wrong_state the host's route to 10.77.16.10/32")
+	want(t, "take the other's subnet", o.set(config(tap(1))), "wrong_state subnet 10.77.16.0/20 of another installation")
 	if got := netns.World(); got != made {
 		t.Errorf("changed:\n%s", got)
 	}

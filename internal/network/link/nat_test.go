@@ -291,6 +291,38 @@ func TestWhereNATEnds(t *testing.T) {
 	}
 }
 
+// Who is behind the uplink does not get into a connection between two VMs by
+// sending as one of them: the host's own rp_filter may be off.
+func TestNoVMBehindTheUplink(t *testing.T) {
+	netns.Enter(t)
+	world0 := internet(t)
+	c := config(nat(tap(1)), nat(tap(2)))
+	apply(t, c)
+	a, b := plug(t, tap(1)), plug(t, tap(2))
+	out, in, from := a.udp(t, 5000, netip.Addr{}), b.udp(t, 4242, netip.Addr{}), world0.udp(t, 5000, tap(1).Addr)
+	say := func(g *guest, fd int, text string, to netip.Addr, port int) string {
+		g.in(func() { must(0, unix.Sendto(fd, []byte(text), 0, sockaddr(to, port))) })
+		world0.through(t, &a, &b)
+		return received(out) + received(in)
+	}
+	for range 2 { // a connection is one when both have spoken
+		if got := say(&a, out, "question", tap(2).Addr, 4242); got != "question" {
+			t.Errorf("arrived %q", got)
+		}
+		if got := say(&b, in, "answer", tap(1).Addr, 5000); got != "answer" {
+			t.Errorf("arrived %q", got)
+		}
+	}
+	if got := say(world0, from, "made up", tap(2).Addr, 4242); got != "" {
+		t.Errorf("from the internet, as the first, arrived %q", got)
+	}
+	flushRules(t)
+	must(0, os.WriteFile("/proc/sys/net/ipv4/conf/wan0/forwarding", []byte("1"), 0))
+	if got := say(world0, from, "made up", tap(2).Addr, 4242); got != "made up" {
+		t.Errorf("without rules arrived %q: the test shows nothing", got)
+	}
+}
+
 // Uplinks come, go, change and are renamed; each that banger opened is closed
 // when it is none any more, and none that others opened.
 func TestUplinks(t *testing.T) {

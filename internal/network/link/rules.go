@@ -96,6 +96,7 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 		join(in(setTaps), outBy(setUp), privileged(unix.IPPROTO_TCP), drop),
 		join(in(setTaps), outBy(setUp), privileged(unix.IPPROTO_UDP, ntp, ike), drop),
 		join(in(setTaps), source, among(setNAT), outBy(setUp), pass),
+		join(isIPv4, inBy(setUp), out(setTaps), from(s.net.Prefix), drop), // no VM is there, whatever a connection of one's says
 		join(isIPv4, inBy(setUp), out(setTaps), destination, among(setNAT), answers, pass),
 		join(in(setTaps), drop),
 		join(out(setTaps), drop),
@@ -306,12 +307,15 @@ func among(set string) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: set}}
 }
 
-// to matches a destination in p.
-func to(p netip.Prefix) []expr.Any {
-	return join(destination, []expr.Any{
+// from matches a source in p, to a destination.
+func from(p netip.Prefix) []expr.Any { return join(source, within(p)) }
+func to(p netip.Prefix) []expr.Any   { return join(destination, within(p)) }
+
+func within(p netip.Prefix) []expr.Any {
+	return []expr.Any{
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Addr().AsSlice()},
-	})
+	}
 }
 
 // Ports that are sent from as well, by programs that no root is trusted for.

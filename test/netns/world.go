@@ -44,7 +44,7 @@ func World() string {
 		}
 	})) {
 		fmt.Fprintf(&b, "sysctl %s", l)
-		for _, k := range []string{"ipv4 forwarding", "ipv4 rp_filter", "ipv4 accept_local", "ipv4 route_localnet", "ipv4 accept_redirects", "ipv4 proxy_arp", "ipv6 disable_ipv6", "ipv6 accept_ra"} {
+		for _, k := range []string{"ipv4 forwarding", "ipv4 rp_filter", "ipv4 accept_local", "ipv4 route_localnet", "ipv4 accept_redirects", "ipv4 accept_source_route", "ipv4 proxy_arp", "ipv6 disable_ipv6", "ipv6 accept_ra"} {
 			family, key, _ := strings.Cut(k, " ")
 			v, _ := os.ReadFile("/proc/sys/net/" + family + "/conf/" + l + "/" + key)
 			fmt.Fprintf(&b, " %s=%s", key, bytes.TrimSpace(v))

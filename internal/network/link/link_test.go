@@ -28,7 +28,7 @@ func TestSet(t *testing.T) {
 	for _, want := range []string{
 		fmt.Sprintf(`alias="banger uid=65534 tag=beef gateway subnet=10.77.16.0/20" mac=%s up=true 10.77.16.1/32`, addr.GatewayMAC(uid, tag)),
 		fmt.Sprintf(`link %s tuntap alias="banger uid=65534 tag=beef vm=00000001 address=10.77.16.10" mac=%s up=true owner=65534 persist=true mode=2`+"\n", tapName(1), addr.TapMAC(uid, tag, tap(1).VM)),
-		fmt.Sprintf("sysctl %s forwarding=1 rp_filter=1 accept_local=0 route_localnet=0 accept_redirects=0 proxy_arp=0 disable_ipv6=1 accept_ra=0\n", tapName(1)),
+		fmt.Sprintf("sysctl %s forwarding=1 rp_filter=1 accept_local=0 route_localnet=0 accept_redirects=0 accept_source_route=0 proxy_arp=0 disable_ipv6=1 accept_ra=0\n", tapName(1)),
 		"sysctl all forwarding=0 ",
 		"sysctl default forwarding=0 ",
 		fmt.Sprintf("route 10.77.16.10/32 dev %s src 10.77.16.1 scope link", tapName(1)),
@@ -160,6 +160,7 @@ func TestMend(t *testing.T) {
 		"rp_filter":       sysctl("ipv4/conf/TAP/rp_filter", "0"),
 		"accept_local":    sysctl("ipv4/conf/TAP/accept_local", "1"),
 		"route_localnet":  sysctl("ipv4/conf/TAP/route_localnet", "1"),
+		"source routes":   sysctl("ipv4/conf/TAP/accept_source_route", "1"),
 		"ipv6":            sysctl("ipv6/conf/TAP/disable_ipv6", "0"),
 		"tap down":        nl(func(l netlink.Link) error { return netlink.LinkSetDown(l) }),
 		"tap gone":        nl(func(l netlink.Link) error { return netlink.LinkDel(l) }),

@@ -49,7 +49,7 @@ type sysctls map[uint16][]byte
 // places are the sysctls that are looked at: IPV4_DEVCONF_FORWARDING and so on,
 // less one, of linux/ip.h; DEVCONF_ACCEPT_RA and so on of linux/ipv6.h.
 var places = map[string]int{
-	"ipv4/forwarding": 0, "ipv4/proxy_arp": 2, "ipv4/accept_redirects": 3, "ipv4/rp_filter": 7, "ipv4/accept_local": 22, "ipv4/route_localnet": 25,
+	"ipv4/forwarding": 0, "ipv4/proxy_arp": 2, "ipv4/accept_redirects": 3, "ipv4/rp_filter": 7, "ipv4/accept_source_route": 8, "ipv4/accept_local": 22, "ipv4/route_localnet": 25,
 	"ipv6/accept_ra": 3, "ipv6/disable_ipv6": 26,
 }
 

@@ -103,7 +103,7 @@ const quiet = "ipv6/disable_ipv6=1 ipv6/accept_ra=0"
 
 // guarded is what a tap has before it is up. Forwarding counts on the link that
 // a packet comes in by, whatever the host's ip_forward says.
-const guarded = quiet + " ipv4/accept_local=0 ipv4/route_localnet=0 ipv4/accept_redirects=0 ipv4/proxy_arp=0 ipv4/rp_filter=1 ipv4/forwarding=1"
+const guarded = quiet + " ipv4/accept_local=0 ipv4/route_localnet=0 ipv4/accept_redirects=0 ipv4/accept_source_route=0 ipv4/proxy_arp=0 ipv4/rp_filter=1 ipv4/forwarding=1"
 
 // setSysctls writes those of a link that differ from what the survey saw, or says
 // their file, of a link that is new. A kernel without IPv6 lacks those of IPv6.

@@ -40,6 +40,15 @@ func TestFreeSubnet(t *testing.T) {
 	}
 }
 
+// Not even where nothing else is left.
+func TestFreeSubnetIsNotMetadata(t *testing.T) {
+	taken := []netip.Prefix{prefix("10.0.0.0/8"), prefix("172.16.0.0/12"), prefix("192.168.0.0/16"), prefix("100.64.0.0/11"), prefix("100.112.0.0/12"), prefix("100.104.0.0/13"), prefix("100.96.0.0/14"),
+		prefix("100.102.0.0/15"), prefix("100.101.0.0/16"), prefix("100.100.0.0/18"), prefix("100.100.128.0/17"), prefix("100.100.64.0/19"), prefix("100.100.112.0/20")}
+	if s, err := addr.FreeSubnet(taken, 1); err == nil {
+		t.Errorf("%s", s)
+	}
+}
+
 func TestFreeSubnetIsStable(t *testing.T) {
 	a, _ := addr.FreeSubnet(nil, 7)
 	b, _ := addr.FreeSubnet(nil, 7)

@@ -31,13 +31,17 @@ var shunned = prefixes(`
 	10.88.0.0/16 10.89.0.0/16
 	10.42.0.0/15 10.96.0.0/12 10.244.0.0/16`) // then: home and office routers, podman, k3s, Kubernetes
 
+// alibaba is where that cloud tells its machines their secrets: who has it on a
+// tap could tell the host other ones. No route of the host names it.
+var alibaba = netip.MustParsePrefix("100.100.100.200/32")
+
 // FreeSubnet returns a /20 of private addresses that overlaps nothing in taken:
 // the host's routes, its resolvers, other installations. A route shorter than
 // /8 is a way out to the world, not a neighbour, and does not count; IPv6 does
 // not either. seed picks among the free ones, so that two hosts which later
 // share a VPN seldom chose the same. HostUnready if none is left.
 func FreeSubnet(taken []netip.Prefix, seed uint64) (netip.Prefix, error) {
-	used := neighbours(taken)
+	used := append(neighbours(taken), alibaba)
 	polite := append(used[:len(used):len(used)], shunned...)
 	r := rand.New(rand.NewPCG(seed, seed))
 	for _, p := range pools {

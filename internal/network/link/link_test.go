@@ -331,6 +331,16 @@ func TestWithinOthers(t *testing.T) {
 	}
 }
 
+// Nobody answers the host in a cloud's place.
+func TestNotMetadata(t *testing.T) {
+	netns.Enter(t)
+	c := network.Config{Tag: tag, Subnet: netip.MustParsePrefix("100.100.100.192/28"), Taps: []network.Tap{{VM: tap(1).VM, Addr: netip.MustParseAddr("100.100.100.200")}}}
+	changes, err := link.New(uid).Apply(c)
+	if e := banger.AsError(err); e == nil || e.Code != banger.WrongState || len(changes) > 0 {
+		t.Errorf("changed %v: %v", changes, err)
+	}
+}
+
 // The number of taps is one uid's, whatever tags it uses.
 func TestTapsOfAllTags(t *testing.T) {
 	netns.Enter(t)

@@ -35,6 +35,9 @@ func (s *setter) refuse(c network.Config, resolvs []string) {
 		return
 	}
 	s.refuseOthers(c)
+	for _, p := range metadata {
+		s.inUse(p.Overlaps(c.Subnet), "%s, where clouds keep a machine's secrets, lies in the VMs' subnet %s", p, c.Subnet)
+	}
 	for _, path := range resolvs {
 		for _, a := range list(s, path, func() ([]netip.Addr, error) { return nameservers(path) }) {
 			s.inUse(c.Subnet.Contains(a), "the host's resolver %s lies in the VMs' subnet %s", a, c.Subnet)

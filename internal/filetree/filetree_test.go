@@ -303,6 +303,48 @@ func TestKernelFilesAreLeftOut(t *testing.T) {
 	}
 }
 
+// A device, a FIFO or a socket where a file is to go stays: it may be /dev/null.
+func TestNoFileInADevicesPlace(t *testing.T) {
+	src := filepath.Join(t.TempDir(), "src")
+	must(t, os.Mkdir(src, 0o755))
+	write(t, filepath.Join(src, "plain"), "plain text", 0o644)
+	must(t, os.Symlink("/nowhere", filepath.Join(src, "link")))
+	dir := t.TempDir()
+	fifo := func(name string) string {
+		p := filepath.Join(dir, name)
+		must(t, unix.Mkfifo(p, 0o600))
+		return p
+	}
+	for name, try := range map[string]func(t *testing.T) (there string, err error){
+		"itself": func(t *testing.T) (string, error) {
+			p := fifo("a")
+			return p, filetree.Unpack(bytes.NewReader(pack(t, filepath.Join(src, "plain"), "plain", keep())), filetree.Target{Path: p, Name: "plain"}, keep())
+		},
+		"through a link": func(t *testing.T) (string, error) {
+			p := fifo("b")
+			must(t, os.Symlink(p, p+"-link"))
+			return p, filetree.Unpack(bytes.NewReader(pack(t, filepath.Join(src, "plain"), "plain", keep())), filetree.Target{Path: p + "-link", Name: "plain"}, keep())
+		},
+		"in a tree": func(t *testing.T) (string, error) {
+			return fifo("plain"), filetree.Unpack(bytes.NewReader(pack(t, src, ".", keep())), filetree.Target{Path: dir, Name: "."}, keep())
+		},
+		"of a link": func(t *testing.T) (string, error) {
+			must(t, os.Remove(filepath.Join(src, "plain")))
+			return fifo("link"), filetree.Unpack(bytes.NewReader(pack(t, src, ".", keep())), filetree.Target{Path: dir, Name: "."}, keep())
+		},
+	} {
+		there, err := try(t)
+		st, serr := os.Lstat(there)
+		if err == nil || serr != nil || st.Mode().Type() != fs.ModeNamedPipe {
+			t.Errorf("%s: %v; it is %v, %v", name, err, st, serr)
+		}
+		write(t, filepath.Join(src, "plain"), "plain text", 0o644)
+		for _, ent := range []string{"a", "b", "b-link", "plain", "link"} {
+			_ = os.Remove(filepath.Join(dir, ent))
+		}
+	}
+}
+
 func TestBaseName(t *testing.T) {
 	for path, want := range map[string]string{
 		"a": "a", "/a/b": "b", "/a/b/": "b", "/": ".", ".": ".", "..": ".", "a/..": ".", "a/.": ".", "": ".", "~": ".", "~/x": "x", "/a/.b": ".b",

@@ -71,11 +71,15 @@ func (u *unpacker) create(base string, mode os.FileMode) (*os.File, error) {
 	return u.here.root.OpenFile(base, flags, mode)
 }
 
-// clear removes what is no directory.
+// clear removes a file or a link. A directory stays, and so do devices, FIFOs and
+// sockets: for those who use /dev/null nothing takes its place.
 func (u *unpacker) clear(base string) error {
 	st, err := u.here.root.Lstat(base)
 	if err == nil && st.IsDir() {
 		err = unix.EISDIR
+	}
+	if err == nil && st.Mode()&(fs.ModeDevice|fs.ModeNamedPipe|fs.ModeSocket) != 0 {
+		err = &fs.PathError{Op: "replace", Path: base, Err: errors.New("it is a device, a FIFO or a socket")}
 	}
 	if err == nil {
 		err = u.here.root.Remove(base)

@@ -60,7 +60,7 @@ func printError(s *streams.Streams, err error) {
 			continue
 		}
 		e := banger.AsError(err)
-		if err == context.Canceled { // Ctrl-C before anything was asked for
+		if errors.Is(err, context.Canceled) && !errors.As(err, new(*banger.Error)) { // by Ctrl-C, which nobody has said more about
 			e.Message = "interrupted"
 		}
 		var b strings.Builder

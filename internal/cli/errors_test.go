@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/signal"
+	"syscall"
 	"testing"
 
 	"banger"
@@ -11,6 +13,17 @@ import (
 	"banger/internal/cli/streams"
 	"banger/internal/cli/vmcmd"
 )
+
+// pressed is how the context of package signal says that a signal came.
+func pressed(t *testing.T) error {
+	ctx, stop := signal.NotifyContext(t.Context(), syscall.SIGUSR1)
+	defer stop()
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
 
 func TestErrors(t *testing.T) {
 	coded := func(c banger.Code) error { return banger.Errorf(c, "it is %s", c) }
@@ -35,6 +48,7 @@ func TestErrors(t *testing.T) {
 		{"of another daemon", coded("news"), 1, "banger: it is news\n"},
 		{"without a code", errors.New("odd"), 1, "banger: odd\n"},
 		{"interrupted", context.Canceled, 1, "banger: interrupted\n"},
+		{"interrupted by a signal", fmt.Errorf("read: %w", pressed(t)), 1, "banger: interrupted\n"},
 		{
 			"all three lines", fmt.Errorf("start web: %w", banger.Errorf(banger.NotFound, "no kernel").WithRemedy("banger bundle build").WithLog("/log")),
 			3, "banger: start web: no kernel\n  banger bundle build\n  log: /log\n",

@@ -27,8 +27,17 @@ func markName(uid uint32) string { return fmt.Sprintf("trusted.banger.kvm.%d", u
 // allowKVM lets uid open the device, unless it may already.
 func allowKVM(device string, uid uint32) error {
 	mode, a, err := readDevice(device)
-	if err != nil || uid == 0 || mode&rw == rw || a.perm(uid)&rw == rw {
+	if err != nil || uid == 0 || mode&rw == rw {
 		return err
+	}
+	// chmod changes the mask where there is one, and means all that it bounds: to
+	// raise it again would let others in.
+	if a.mask()&rw != rw {
+		return banger.Errorf(banger.HostUnready, "the mask of the ACL of %s keeps users out", device).
+			WithRemedy("see why: getfacl %s; to let in again whom it names: sudo setfacl -m m::rw %s", device, device)
+	}
+	if a.perm(uid)&rw == rw {
+		return nil
 	}
 	err = fault.Do("mark /dev/kvm", func() error { return unix.Lsetxattr(device, markName(uid), []byte("1"), 0) })
 	if err == nil {
@@ -130,11 +139,25 @@ func (a acl) perm(uid uint32) (perm uint16) {
 	return perm
 }
 
+// mask is what the ACL's mask lets through: all, where it has none.
+func (a acl) mask() uint16 {
+	for _, e := range a {
+		if e.Tag == mask {
+			return e.Perm
+		}
+	}
+	return 0o7
+}
+
 // with gives uid perm, or no entry for 0. The mask, which bounds all but owner
-// and others, becomes what the entries that it bounds have together. What is
-// left without a named entry a mode can say, and the kernel makes it one again.
+// and others, becomes what the entries that it bounds have together, and with one
+// entry less lets through no more than before. What is left without a named entry
+// a mode can say, and the kernel makes it one again.
 func (a acl) with(uid uint32, perm uint16) acl {
-	m, named := entry{mask, 0, noID}, false
+	m, named, bound := entry{mask, 0, noID}, false, uint16(0o7)
+	if perm == 0 {
+		bound = a.mask()
+	}
 	a = slices.DeleteFunc(slices.Clone(a), func(e entry) bool { return e.Tag == mask || e.Tag == user && e.ID == uid })
 	if perm != 0 {
 		a = append(a, entry{user, perm, uid})
@@ -145,8 +168,11 @@ func (a acl) with(uid uint32, perm uint16) acl {
 			m.Perm |= e.Perm
 		}
 	}
+	m.Perm &= bound
 	if named {
 		a = append(a, m)
+	} else if i := slices.IndexFunc(a, func(e entry) bool { return e.Tag == groupObj }); i >= 0 {
+		a[i].Perm &= bound
 	}
 	slices.SortFunc(a, func(x, y entry) int { return cmp.Or(cmp.Compare(x.Tag, y.Tag), cmp.Compare(x.ID, y.ID)) })
 	return a

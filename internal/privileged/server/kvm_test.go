@@ -123,6 +123,41 @@ func TestKVMOfOthers(t *testing.T) {
 	}
 }
 
+// What chmod has closed to all whom the ACL names is opened to none of them by
+// another user's coming and going.
+func TestKVMClosed(t *testing.T) {
+	netns.Enter(t)
+	for _, again := range []bool{false, true} { // somebody else is named, too
+		path, now := device(t, 0o660)
+		if err := server.AllowKVM(path, user); err != nil {
+			t.Fatal(err)
+		}
+		if again {
+			if err := server.AllowKVM(path, other); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := unix.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		closed := now()
+		for _, uid := range []uint32{user, other} {
+			if err := server.AllowKVM(path, uid); banger.CodeOf(err) != banger.HostUnready || now() != closed {
+				t.Errorf("uid %d: %v, %q", uid, err, now())
+			}
+		}
+		if err := server.RevokeKVM(path, user); err != nil {
+			t.Fatal(err)
+		}
+		if got := now(); !strings.HasPrefix(got, "Dcrw------- ") {
+			t.Errorf("taken back: %q", got)
+		}
+		if got := villain(t, other, "write", path); got == "ok" {
+			t.Error("now another user opens it")
+		}
+	}
+}
+
 // A user asks for it, and gets it, where this machine has the device.
 func TestKVMAsked(t *testing.T) {
 	netns.Enter(t)

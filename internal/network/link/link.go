@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -94,7 +95,7 @@ func (r *Router) Gateway(tag string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look for the gateway's link: %w", err)
 	}
-	if s := (&setter{uid: r.uid, tag: tag}); l.Attrs().Alias != s.gatewayAlias() {
+	if s := (&setter{uid: r.uid, tag: tag}); !strings.HasPrefix(l.Attrs().Alias, s.alias()+gatewayOf) {
 		return 0, nil // somebody else's
 	}
 	return l.Attrs().Index, nil

@@ -23,7 +23,7 @@ func (s *setter) setGateway() {
 		return
 	}
 	s.do(l.Attrs().Alias == "", "name gateway link", func() error { return s.LinkSetAlias(l, s.gatewayAlias()) })
-	s.setSysctls(name, quiet)
+	s.setSysctls(name, quiet...)
 	found := false
 	for _, a := range list(s, "addresses", func() ([]netlink.Addr, error) { return s.AddrList(l, unix.AF_INET) }) {
 		same := a.IPNet.String() == want.String()

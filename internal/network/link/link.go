@@ -65,7 +65,10 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}
 	defer h.Close()
-	s := &setter{Handle: h, uid: r.uid, tag: c.Tag, net: network.SubnetOf(c.Subnet)}
+	s := &setter{
+		Handle: h, uid: r.uid, tag: c.Tag, net: network.SubnetOf(c.Subnet),
+		own: own(r.uid, c.Tag),
+	}
 	s.survey()
 	s.refuse(c, r.resolvs)
 	s.removeTaps(c)
@@ -95,7 +98,7 @@ func (r *Router) Gateway(tag string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look for the gateway's link: %w", err)
 	}
-	if s := (&setter{uid: r.uid, tag: tag}); !strings.HasPrefix(l.Attrs().Alias, s.alias()+gatewayOf) {
+	if !strings.HasPrefix(l.Attrs().Alias, own(r.uid, tag)+gatewayOf) {
 		return 0, nil // somebody else's
 	}
 	return l.Attrs().Index, nil
@@ -109,6 +112,7 @@ type setter struct {
 	uid uint32
 	tag string
 	net network.Subnet
+	own string // begins the aliases
 
 	names map[string]netlink.Link // all links of the host
 	mine  map[string]netlink.Link // by alias: those that belong to uid and tag
@@ -126,10 +130,12 @@ type setter struct {
 // gatewayOf comes before the subnet in the alias of a gateway's link.
 const gatewayOf = "gateway subnet="
 
-func (s *setter) alias() string        { return fmt.Sprintf("banger uid=%d tag=%s ", s.uid, s.tag) }
-func (s *setter) gatewayAlias() string { return s.alias() + gatewayOf + s.net.Prefix.String() }
+// own begins the aliases of what is an installation's.
+func own(uid uint32, tag string) string { return fmt.Sprintf("banger uid=%d tag=%s ", uid, tag) }
+
+func (s *setter) gatewayAlias() string { return s.own + gatewayOf + s.net.Prefix.String() }
 func (s *setter) tapAlias(t network.Tap) string {
-	return fmt.Sprintf("%svm=%s address=%s", s.alias(), t.VM, t.Addr)
+	return s.own + "vm=" + string(t.VM) + " address=" + t.Addr.String()
 }
 
 // do makes one change if it is needed, and is where a test makes it fail.
@@ -180,7 +186,8 @@ func (s *setter) free(name string) error {
 func (s *setter) removeTaps(c network.Config) {
 	keep := map[string]bool{s.gatewayAlias(): true}
 	for _, t := range c.Taps {
-		keep[s.tapAlias(t)] = s.usable(s.mine[s.tapAlias(t)], t)
+		alias := s.tapAlias(t)
+		keep[alias] = s.usable(s.mine[alias], t)
 	}
 	for alias, l := range s.mine {
 		s.do(!keep[alias], "delete tap", func() error {

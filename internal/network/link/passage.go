@@ -52,7 +52,7 @@ func (s *setter) setPassages(c network.Config) {
 // begin alike, and the rules, in which no uid is, are theirs as well.
 func (s *setter) tagIsOthers() bool {
 	for name, l := range s.names {
-		if alias := l.Attrs().Alias; strings.HasPrefix(name, addr.TapPrefix(s.tag)) && strings.HasPrefix(alias, "banger uid=") && !strings.HasPrefix(alias, s.alias()) {
+		if alias := l.Attrs().Alias; strings.HasPrefix(name, addr.TapPrefix(s.tag)) && strings.HasPrefix(alias, "banger uid=") && !strings.HasPrefix(alias, s.own) {
 			return true
 		}
 	}

@@ -60,7 +60,7 @@ func (s *setter) refuse(c network.Config, resolvs []string) {
 // one of this subnet.
 func (s *setter) hasOtherGateway() bool {
 	for alias := range s.mine {
-		if strings.HasPrefix(alias, s.alias()+gatewayOf) && alias != s.gatewayAlias() {
+		if strings.HasPrefix(alias, s.own+gatewayOf) && alias != s.gatewayAlias() {
 			return true
 		}
 	}
@@ -75,7 +75,7 @@ func (s *setter) refuseOthers(c network.Config) {
 	for name, l := range s.names {
 		alias := l.Attrs().Alias
 		owner, subnet, ok := strings.Cut(alias, " "+gatewayOf)
-		if strings.HasPrefix(alias, s.alias()) || !strings.HasPrefix(owner, "banger uid=") {
+		if strings.HasPrefix(alias, s.own) || !strings.HasPrefix(owner, "banger uid=") {
 			continue
 		}
 		if p, err := netip.ParsePrefix(subnet); ok && err == nil {

@@ -128,33 +128,49 @@ func (r *ruleset) chain(name string, hook *nftables.ChainHook, prio *nftables.Ch
 func (s *setter) setRules(c network.Config) {
 	nft := list(s, "nftables", func() (*nftables.Conn, error) { return nftables.New() })
 	want, got := s.ruleset(c), s.readRules(nft)
-	s.do(got.String() != want.String(), "set rules", func() error {
-		if got.shape() != want.shape() {
-			got.elems = nil
-			nft.AddTable(want.table) // or the deletion fails where there is none
-			nft.DelTable(want.table)
-			nft.AddTable(want.table)
-			for _, set := range want.sets {
-				if err := nft.AddSet(set, nil); err != nil {
-					return err
-				}
-			}
-			for _, c := range want.chains {
-				nft.AddChain(c)
-				for _, rule := range want.rules[c.Name] {
-					nft.AddRule(rule)
-				}
+	anew := got.shape() != want.shape()
+	if anew {
+		got.elems = nil
+	}
+	needed, gone, come := anew, map[string][]nftables.SetElement{}, map[string][]nftables.SetElement{}
+	for _, set := range want.sets {
+		was, is := got.elems[set.Name], want.elems[set.Name]
+		gone[set.Name], come[set.Name] = without(was, is), without(is, was)
+		needed = needed || len(gone[set.Name])+len(come[set.Name]) > 0
+	}
+	s.do(needed, "set rules", func() error {
+		if anew {
+			if err := want.add(nft); err != nil {
+				return err
 			}
 		}
 		for _, set := range want.sets {
-			was, is := got.elems[set.Name], want.elems[set.Name]
-			err := errors.Join(chunks(nft.SetDeleteElements, set, without(was, is)), chunks(nft.SetAddElements, set, without(is, was)))
+			err := errors.Join(chunks(nft.SetDeleteElements, set, gone[set.Name]), chunks(nft.SetAddElements, set, come[set.Name]))
 			if err != nil {
 				return err
 			}
 		}
 		return nft.Flush()
 	})
+}
+
+// add has the table made anew, without elements.
+func (r *ruleset) add(nft *nftables.Conn) error {
+	nft.AddTable(r.table) // or the deletion fails where there is none
+	nft.DelTable(r.table)
+	nft.AddTable(r.table)
+	for _, set := range r.sets {
+		if err := nft.AddSet(set, nil); err != nil {
+			return err
+		}
+	}
+	for _, c := range r.chains {
+		nft.AddChain(c)
+		for _, rule := range r.rules[c.Name] {
+			nft.AddRule(rule)
+		}
+	}
+	return nil
 }
 
 // chunks calls f with some elements at a time: an attribute has at most 64 KiB.
@@ -168,12 +184,17 @@ func chunks(f func(*nftables.Set, []nftables.SetElement) error, set *nftables.Se
 }
 
 // without returns the elements of a that b lacks.
-func without(a, b []nftables.SetElement) []nftables.SetElement {
-	has := map[string]bool{}
+func without(a, b []nftables.SetElement) (only []nftables.SetElement) {
+	has := make(map[string]bool, len(b))
 	for _, e := range b {
 		has[string(e.Key)] = true
 	}
-	return slices.DeleteFunc(slices.Clone(a), func(e nftables.SetElement) bool { return has[string(e.Key)] })
+	for _, e := range a {
+		if !has[string(e.Key)] {
+			only = append(only, e)
+		}
+	}
+	return only
 }
 
 // removeRules removes the table if there is one.
@@ -207,20 +228,8 @@ func (s *setter) readRules(nft *nftables.Conn) *ruleset {
 	return r
 }
 
-// String is all that counts of a ruleset, in an order that is always the same.
-// Two with the same String do the same.
-func (r *ruleset) String() string {
-	var lines []string
-	for _, s := range r.sets {
-		for _, e := range r.elems[s.Name] {
-			lines = append(lines, fmt.Sprintf("element %s %x", s.Name, e.Key))
-		}
-	}
-	slices.Sort(lines)
-	return r.shape() + strings.Join(lines, "\n")
-}
-
-// shape is that of the table, sets and rules, whatever the elements.
+// shape is all that counts of a ruleset but its elements, in an order that is always
+// the same: two with the same shape and elements do the same.
 func (r *ruleset) shape() string {
 	if r.table == nil {
 		return ""

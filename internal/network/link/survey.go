@@ -27,67 +27,70 @@ func (s *setter) survey() {
 		s.sysctls[a.Name] = sysctlsOf(m)
 		if a.Alias == "" && a.Name == addr.GatewayName(s.uid, s.tag) && a.HardwareAddr.String() == addr.GatewayMAC(s.uid, s.tag) {
 			s.mine[s.gatewayAlias()] = l
-		} else if strings.HasPrefix(a.Alias, s.alias()) {
+		} else if strings.HasPrefix(a.Alias, s.own) {
 			s.mine[a.Alias] = l
 			s.index[a.Index] = true
 		}
 	}
 }
 
-// dumpLinks is netlink.LinkList without the decoding, which leaves sysctls out.
+// dumpLinks is netlink.LinkList without the decoding, which leaves sysctls out, and
+// without what each link has counted, which is half of a message and added up over
+// all CPUs.
 func dumpLinks() ([][]byte, error) {
+	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h
 	r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	r.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	r.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	return r.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
 }
 
-// sysctls are those of one link, by family, as the kernel numbers them. One
-// message has those of all links, while each has a file of its own: of 200 taps
-// these are 1,600.
-type sysctls map[uint16][]byte
-
-// places are the sysctls that are looked at: IPV4_DEVCONF_FORWARDING and so on,
-// less one, of linux/ip.h; DEVCONF_ACCEPT_RA and so on of linux/ipv6.h.
-var places = map[string]int{
-	"ipv4/forwarding": 0, "ipv4/proxy_arp": 2, "ipv4/accept_redirects": 3, "ipv4/rp_filter": 7, "ipv4/accept_source_route": 8, "ipv4/accept_local": 22, "ipv4/route_localnet": 25,
-	"ipv6/accept_ra": 3, "ipv6/disable_ipv6": 26,
+// A sysctl is one of a link's, and what it is to be. at is its place in the array
+// that the kernel tells it in: IPV4_DEVCONF_FORWARDING and so on, less one, of
+// linux/ip.h; DEVCONF_ACCEPT_RA and so on of linux/ipv6.h.
+type sysctl struct {
+	family, key string
+	at          int
+	value       string
 }
+
+// sysctls are those of one link: arrays of 32-bit numbers. One message has those of
+// all links, while each has a file of its own: of 200 taps these are 1,600.
+type sysctls struct{ ipv4, ipv6 []byte }
 
 // sysctlsOf takes them from a message of RTM_NEWLINK: IFLA_AF_SPEC has, for each
-// family, IFLA_INET_CONF or IFLA_INET6_CONF, an array of 32-bit numbers.
+// family, IFLA_INET_CONF or IFLA_INET6_CONF.
 func sysctlsOf(m []byte) sysctls {
-	found := sysctls{}
-	for _, spec := range attributes(m[unix.SizeofIfInfomsg:], unix.IFLA_AF_SPEC) {
-		for family, conf := range map[uint16]int{unix.AF_INET: unix.IFLA_INET_CONF, unix.AF_INET6: unix.IFLA_INET6_CONF} {
-			for _, of := range attributes(spec, int(family)) {
-				for _, values := range attributes(of, conf) {
-					found[family] = values
-				}
-			}
-		}
+	spec := attribute(m[unix.SizeofIfInfomsg:], unix.IFLA_AF_SPEC)
+	return sysctls{
+		ipv4: attribute(attribute(spec, unix.AF_INET), unix.IFLA_INET_CONF),
+		ipv6: attribute(attribute(spec, unix.AF_INET6), unix.IFLA_INET6_CONF),
 	}
-	return found
 }
 
-// attributes are the values of b's attributes of one type.
-func attributes(b []byte, kind int) (values [][]byte) {
-	all, err := nl.ParseRouteAttr(b)
-	for _, a := range all {
-		if err == nil && int(a.Attr.Type&^unix.NLA_F_NESTED) == kind {
-			values = append(values, a.Value)
+// attribute is the value of b's first attribute of one type, nil if it has none.
+func attribute(b []byte, kind uint16) []byte {
+	for len(b) >= unix.SizeofRtAttr {
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < unix.SizeofRtAttr || n > len(b) {
+			break
 		}
+		if binary.NativeEndian.Uint16(b[2:])&^unix.NLA_F_NESTED == kind {
+			return b[unix.SizeofRtAttr:n]
+		}
+		b = b[min(len(b), (n+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1)):]
 	}
-	return values
+	return nil
 }
 
-func (c sysctls) value(name string) (value string, known bool) {
-	family := uint16(unix.AF_INET)
-	if strings.HasPrefix(name, "ipv6/") {
-		family = unix.AF_INET6
+// now is what one of them is.
+func (c sysctls) now(of sysctl) (value string, known bool) {
+	all := c.ipv4
+	if of.family == "ipv6" {
+		all = c.ipv6
 	}
-	at, known := places[name]
-	if !known || len(c[family]) < 4*at+4 {
+	if len(all) < 4*of.at+4 {
 		return "", false
 	}
-	return strconv.Itoa(int(int32(binary.NativeEndian.Uint32(c[family][4*at:])))), true
+	return strconv.Itoa(int(int32(binary.NativeEndian.Uint32(all[4*of.at:])))), true
 }

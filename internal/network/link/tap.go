@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -41,7 +40,7 @@ func (s *setter) setTaps(c network.Config) {
 		if s.err != nil {
 			return
 		}
-		s.setSysctls(l.Attrs().Name, guarded)
+		s.setSysctls(l.Attrs().Name, guarded...)
 		s.do(l.Attrs().Flags&net.FlagUp == 0, "set tap up", func() error { return s.LinkSetUp(l) })
 		s.setRoute(l, t, to[host(t.Addr).String()])
 	}
@@ -79,7 +78,7 @@ func (s *setter) addTap(t network.Tap) (l netlink.Link) {
 	s.do(true, "give tap its owner", func() error { return unix.IoctlSetInt(fd, unix.TUNSETOWNER, owner) })
 	s.do(true, "name tap", func() error { return s.LinkSetAlias(l, s.tapAlias(t)) })
 	s.do(true, "give tap its address", func() error { return s.LinkSetHardwareAddr(l, mac) })
-	s.setSysctls(name, guarded)
+	s.setSysctls(name, guarded...)
 	s.do(true, "keep tap", func() error { return unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1) })
 	return l
 }
@@ -97,26 +96,30 @@ func (s *setter) setRoute(l netlink.Link, t network.Tap, there []netlink.Route) 
 	s.do(true, "add route", func() error { return s.RouteAdd(&want) })
 }
 
-// quiet keeps IPv6 away, which a new link otherwise has: a guest would reach
-// what the host serves on [::] by link-local addresses.
-const quiet = "ipv6/disable_ipv6=1 ipv6/accept_ra=0"
+var (
+	// quiet keeps IPv6 away, which a new link otherwise has: a guest would reach
+	// what the host serves on [::] by link-local addresses.
+	quiet = []sysctl{{"ipv6", "disable_ipv6", 26, "1"}, {"ipv6", "accept_ra", 3, "0"}}
 
-// guarded is what a tap has before it is up. Forwarding counts on the link that
-// a packet comes in by, whatever the host's ip_forward says.
-const guarded = quiet + " ipv4/accept_local=0 ipv4/route_localnet=0 ipv4/accept_redirects=0 ipv4/accept_source_route=0 ipv4/proxy_arp=0 ipv4/rp_filter=1 ipv4/forwarding=1"
+	// guarded is what a tap has before it is up. Forwarding counts on the link that
+	// a packet comes in by, whatever the host's ip_forward says.
+	guarded = append(quiet[:2:2], sysctl{"ipv4", "accept_local", 22, "0"}, sysctl{"ipv4", "route_localnet", 25, "0"},
+		sysctl{"ipv4", "accept_redirects", 3, "0"}, sysctl{"ipv4", "accept_source_route", 8, "0"},
+		sysctl{"ipv4", "proxy_arp", 2, "0"}, sysctl{"ipv4", "rp_filter", 7, "1"}, forwarding("1"))
+)
+
+func forwarding(value string) sysctl { return sysctl{"ipv4", "forwarding", 0, value} }
 
 // setSysctls writes those of a link that differ from what the survey saw, or says
 // their file, of a link that is new. A kernel without IPv6 lacks those of IPv6.
-func (s *setter) setSysctls(link, all string) {
-	for _, c := range strings.Fields(all) {
-		name, value, _ := strings.Cut(c, "=")
-		family, key, _ := strings.Cut(name, "/")
-		path := "/proc/sys/net/" + family + "/conf/" + link + "/" + key
-		now, there := s.sysctls[link].value(name)
+func (s *setter) setSysctls(link string, all ...sysctl) {
+	for _, c := range all {
+		path := "/proc/sys/net/" + c.family + "/conf/" + link + "/" + c.key
+		now, there := s.sysctls[link].now(c)
 		if !there {
 			b, err := os.ReadFile(path)
-			now, there = string(bytes.TrimSpace(b)), err == nil || family == "ipv4" || !errors.Is(err, fs.ErrNotExist)
+			now, there = string(bytes.TrimSpace(b)), err == nil || c.family == "ipv4" || !errors.Is(err, fs.ErrNotExist)
 		}
-		s.do(there && now != value, "set "+key, func() error { return os.WriteFile(path, []byte(value), 0) })
+		s.do(there && now != c.value, "set "+c.key, func() error { return os.WriteFile(path, []byte(c.value), 0) })
 	}
 }

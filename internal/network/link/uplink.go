@@ -79,6 +79,9 @@ func (s *setter) chooseUplinks(c network.Config) {
 	everywhere := forwards("all")
 	for _, l := range s.names {
 		a := l.Attrs()
+		if s.index[a.Index] { // 200 of them would cost
+			continue
+		}
 		mark := s.mark(a.Index)
 		mine := slices.Contains(a.AltNames, mark)
 		others := slices.ContainsFunc(a.AltNames, func(n string) bool { return strings.HasPrefix(n, prefix) && n != mark })
@@ -90,7 +93,7 @@ func (s *setter) chooseUplinks(c network.Config) {
 			}
 		} else if mine {
 			if !everywhere && !others {
-				s.setSysctls(a.Name, "ipv4/forwarding=0")
+				s.setSysctls(a.Name, forwarding("0"))
 			}
 			s.do(true, "give back uplink", func() error { return s.LinkDelAltName(l, mark) })
 		}
@@ -100,6 +103,6 @@ func (s *setter) chooseUplinks(c network.Config) {
 // openUplinks lets answers in: after the rules, which let in nothing else.
 func (s *setter) openUplinks() {
 	for _, l := range s.opened {
-		s.setSysctls(l.Attrs().Name, "ipv4/forwarding=1")
+		s.setSysctls(l.Attrs().Name, forwarding("1"))
 	}
 }

@@ -39,9 +39,10 @@ func TestDependencies(t *testing.T) {
 // What runs as root stays small enough to be read in an evening. It was 1,500
 // until NAT came: uplinks, what is forwarded to them, what Docker and ufw let
 // through, a protocol of which two numbers are spoken, and what keeps a Set short
-// with many VMs are 400 more. What systemd-resolved is told are 180.
+// with many VMs are 400 more, 180 have systemd-resolved told, and 50 lead guests to
+// who answers them for names.
 func TestSmall(t *testing.T) {
-	const limit = 2100
+	const limit = 2200
 	lines := 0
 	for _, dir := range []string{".", "../../internal/privileged", "../../internal/privileged/server", "../../internal/network/link"} {
 		files, err := filepath.Glob(dir + "/*.go")

@@ -282,6 +282,7 @@ type DNSInfo struct {
 	Listen  string `json:"listen"`  // address and port, UDP and TCP; "": nowhere
 	Wanted  string `json:"wanted"`  // as configured; "": switched off
 	Problem string `json:"problem"` // why it is not where it was wanted; "": it is
+	Guests  string `json:"guests"`  // where guests are answered, on the gateway's address; "": nowhere
 	Zone    string `json:"zone"`    // "vm"
 	Probe   string `json:"probe"`   // a name that is always there, of this installation alone; it is 127.0.0.1
 }

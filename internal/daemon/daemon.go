@@ -140,6 +140,7 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeParts()) }()
+	defer func() { err = errors.Join(err, d.names.close()) }()
 	if err := d.vms.Reconcile(ctx); err != nil {
 		return fmt.Errorf("reconcile: %w", err)
 	}
@@ -148,7 +149,6 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 	}
 	d.ssh.write(ctx)
 	d.serveNames(ctx)
-	defer func() { err = errors.Join(err, d.names.close()) }()
 	sock, err := listenPatiently(d.layout.Socket())
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"banger"
 	"banger/internal/api"
 	"banger/internal/dns"
 	"banger/internal/doctor"
@@ -21,22 +22,29 @@ import (
 // closeNames is how long answers under way are let out.
 const closeNames = time.Second
 
-// names serves the VMs' names on the loopback.
+// names serves the VMs' names on the loopback, and on the gateway's address for guests.
 type names struct {
 	d      *daemon
 	server *dns.Server // nil: nowhere
 	err    error       // why, if it was wanted
 
+	guests guestNames
+
 	mu   sync.Mutex
-	last *dns.Names
-	old  <-chan struct{} // closed once last may not hold any more
-	net  netip.Prefix    // that last was made with
+	last seen
+}
+
+// seen is what was true at one moment.
+type seen struct {
+	net netip.Prefix
+	vms []banger.VM
+	all *dns.Names      // of the host
+	old <-chan struct{} // closed once this may not hold any more
 }
 
 // serveNames starts to answer; what keeps it from that is told by status and
 // doctor, since no VM depends on it.
 func (d *daemon) serveNames(ctx context.Context) {
-	d.names = &names{d: d}
 	at := d.config.DNS
 	if !at.IsValid() {
 		return
@@ -53,7 +61,7 @@ func (d *daemon) serveNames(ctx context.Context) {
 	if s := d.names.server; s != nil {
 		at := s.Addr()
 		d.served.Store(&at)
-		d.routed.TellNames(ctx) // for VMs that run already
+		d.routed.TellHost(ctx) // for VMs that run already
 	}
 }
 
@@ -74,12 +82,18 @@ func places(wanted netip.AddrPort, tag string) []netip.AddrPort {
 }
 
 func (n *names) close() error {
-	if n.server == nil {
+	n.forGuests(false)
+	return closeServer(n.server)
+}
+
+// closeServer ends a server, if there is one, and lets out what it is about to say.
+func closeServer(s *dns.Server) error {
+	if s == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeNames)
 	defer cancel()
-	if err := n.server.Close(ctx); err != nil {
+	if err := s.Close(ctx); err != nil {
 		return fmt.Errorf("stop to serve names: %w", err)
 	}
 	return nil
@@ -101,14 +115,20 @@ func (d *daemon) tellable() netip.AddrPort {
 	return *at
 }
 
-// view is what is true now: what was seen last, as long as nothing has changed since.
+// view is what is true now, for whoever asks on the host.
 func (n *names) view(ctx context.Context, _ netip.Addr) (*dns.Names, error) {
+	s, err := n.look(ctx)
+	return s.all, err
+}
+
+// look is what was seen last, as long as nothing has changed since.
+func (n *names) look(ctx context.Context) (seen, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	subnet := n.d.net().Prefix
-	if n.last != nil && n.net == subnet {
+	if n.last.all != nil && n.last.net == subnet {
 		select {
-		case <-n.old:
+		case <-n.last.old:
 		default:
 			return n.last, nil
 		}
@@ -116,12 +136,11 @@ func (n *names) view(ctx context.Context, _ netip.Addr) (*dns.Names, error) {
 	old := n.d.vms.News() // before the look: what changes during it is seen the next time
 	vms, err := n.d.vms.List(ctx)
 	if err != nil {
-		return nil, err
+		return seen{}, err
 	}
-	last := dns.Of(subnet, vms)
-	last.Add(probe(n.d.tag), netip.AddrFrom4([4]byte{127, 0, 0, 1}))
-	n.last, n.old, n.net = last, old, subnet
-	return last, nil
+	n.last = seen{net: subnet, vms: vms, all: dns.Of(subnet, vms), old: old}
+	n.last.all.Add(probe(n.d.tag), netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	return n.last, nil
 }
 
 // probe is a label that no VM can have, by which it is seen whether the host asks
@@ -135,6 +154,7 @@ func (n *names) info() *api.DNSInfo {
 	if wanted.IsValid() {
 		i.Wanted = wanted.String()
 	}
+	i.Guests, _ = n.guestsAt()
 	err := n.err
 	if n.server != nil {
 		i.Listen, err = n.server.Addr().String(), n.server.Missed()
@@ -153,7 +173,10 @@ func (n *names) info() *api.DNSInfo {
 
 func (d *daemon) checkNames(context.Context) doctor.Result {
 	i := d.names.info()
+	_, err := d.names.guestsAt()
 	switch {
+	case err != nil:
+		return doctor.Result{Status: doctor.Warning, Message: "guests are not answered when they ask for names: " + err.Error(), Remedy: "banger daemon restart tries again"}
 	case i.Wanted == "":
 		return doctor.Result{Status: doctor.Note, Message: "switched off", Remedy: "listen under [dns] in the configuration switches them on"}
 	case i.Problem != "":

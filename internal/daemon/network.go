@@ -81,14 +81,15 @@ func (d *daemon) newRouted(exe string) *routed.Attacher {
 			}
 			return rootClient{c, c.Router()}, nil
 		},
-		Wanted:  d.wantedTaps,
-		There:   func() ([]string, error) { return linksOf(uid, d.tag) },
-		Gateway: addr.GatewayName(uid, d.tag),
-		Tap:     func(id banger.VMID) string { return addr.TapName(uid, d.tag, id) },
-		MAC:     func(id banger.VMID) string { return addr.TapMAC(uid, d.tag, id) },
-		Uplinks: uplinks,
-		Names:   d.tellable,
-		Log:     d.log,
+		Wanted:   d.wantedTaps,
+		There:    func() ([]string, error) { return linksOf(uid, d.tag) },
+		Gateway:  addr.GatewayName(uid, d.tag),
+		Tap:      func(id banger.VMID) string { return addr.TapName(uid, d.tag, id) },
+		MAC:      func(id banger.VMID) string { return addr.TapMAC(uid, d.tag, id) },
+		Uplinks:  uplinks,
+		Names:    d.names.forGuests,
+		HostAsks: d.tellable,
+		Log:      d.log,
 	})
 }
 

@@ -71,6 +71,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	}
 	tools := host.New(os.Getenv("PATH")).At("firecracker", d.config.Firecracker)
 	d.ops = op.New(d.log, time.Now)
+	d.names = &names{d: d}
 	d.routed = d.newRouted(exe)
 	d.owners = d.owner()
 	d.usernet = d.newUsernet(tools)

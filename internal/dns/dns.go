@@ -1,7 +1,7 @@
 // Package dns is an authoritative server for the names of VMs, NAME.vm, and of
 // their addresses. It knows no VM: a View says what is true at the moment of the
-// question, so that no record is kept that could be old. It resolves nothing else,
-// and forwards nothing.
+// question, so that no record is kept that could be old. It resolves nothing else;
+// for guests it asks the host's own resolvers.
 package dns
 
 import (
@@ -11,10 +11,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
 	"golang.org/x/net/netutil"
+	"golang.org/x/sys/unix"
 )
 
 // What a client may take.
@@ -32,15 +34,27 @@ type Server struct {
 	missed   error // why it is not the first address that was wanted
 	udp, tcp *dns.Server
 	failed   chan error // each of the two sends once, when it has ended
+	stop     func()     // ends what is asked outside
 }
 
 // Listen serves on the first of these addresses that is free for both UDP and
 // TCP; port 0 is any free one. Without a free one it returns what was wrong with
 // the first. Close ends it.
 func Listen(ctx context.Context, at []netip.AddrPort, view View, log *slog.Logger) (*Server, error) {
+	return first(ctx, at, handler{view: view, log: log})
+}
+
+// ListenForGuests is Listen on an address that the host need not have yet, for askers
+// that trust nobody and are not trusted. What is not ours is asked outside, at servers,
+// which are the host's own, best first, at each question.
+func ListenForGuests(ctx context.Context, at []netip.AddrPort, view View, servers func() []netip.AddrPort, log *slog.Logger) (*Server, error) {
+	return first(ctx, at, handler{view: view, log: log, outside: newForwarder(servers)})
+}
+
+func first(ctx context.Context, at []netip.AddrPort, h handler) (*Server, error) {
 	var first error
 	for _, a := range at {
-		s, err := listen(ctx, a, view, log)
+		s, err := listen(ctx, a, h)
 		if err == nil {
 			s.missed = first
 			return s, nil
@@ -56,19 +70,23 @@ func Listen(ctx context.Context, at []netip.AddrPort, view View, log *slog.Logge
 // free for UDP, too.
 const anyTries = 20
 
-func listen(ctx context.Context, at netip.AddrPort, view View, log *slog.Logger) (*Server, error) {
-	l, pc, err := open(ctx, at)
+func listen(ctx context.Context, at netip.AddrPort, h handler) (*Server, error) {
+	guests := h.outside != nil
+	l, pc, err := open(ctx, at, guests)
 	for range anyTries {
 		if err == nil || at.Port() != 0 {
 			break
 		}
-		l, pc, err = open(ctx, at)
+		l, pc, err = open(ctx, at, guests)
 	}
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{addr: l.Addr().(*net.TCPAddr).AddrPort(), failed: make(chan error, 2)}
-	h := handler{view: view, log: log}
+	s := &Server{addr: l.Addr().(*net.TCPAddr).AddrPort(), failed: make(chan error, 2), stop: func() {}}
+	if guests {
+		s.stop = h.outside.stop
+		l = &perPeer{Listener: l, open: map[netip.Addr]int{}}
+	}
 	s.tcp = &dns.Server{
 		Listener: netutil.LimitListener(l, maxConns), Handler: h, MsgAcceptFunc: accept,
 		ReadTimeout: firstQuery, MaxTCPQueries: maxQueries,
@@ -81,7 +99,7 @@ func listen(ctx context.Context, at netip.AddrPort, view View, log *slog.Logger)
 		go func() {
 			err := srv.ActivateAndServe()
 			if err != nil {
-				log.Error("names are not served any more", "at", s.addr, "err", err)
+				h.log.Error("names are not served any more", "at", s.addr, "err", err)
 			}
 			s.failed <- err
 		}()
@@ -90,9 +108,15 @@ func listen(ctx context.Context, at netip.AddrPort, view View, log *slog.Logger)
 	return s, nil
 }
 
-// open takes a port for both protocols.
-func open(ctx context.Context, at netip.AddrPort) (net.Listener, net.PacketConn, error) {
+// open takes a port for both protocols, if early on an address that comes later.
+func open(ctx context.Context, at netip.AddrPort, early bool) (net.Listener, net.PacketConn, error) {
 	var lc net.ListenConfig
+	if early {
+		lc.Control = func(_, _ string, c syscall.RawConn) (err error) {
+			cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
+			return errors.Join(cerr, err)
+		}
+	}
 	l, err := lc.Listen(ctx, "tcp4", at.String())
 	if err != nil {
 		return nil, nil, err
@@ -114,6 +138,7 @@ func (s *Server) Missed() error { return s.missed }
 // Close stops listening, and returns when nothing of the server runs any more.
 // Answers under way are let out until ctx ends.
 func (s *Server) Close(ctx context.Context) error {
+	s.stop()
 	err := errors.Join(s.udp.ShutdownContext(ctx), s.tcp.ShutdownContext(ctx))
 	return errors.Join(err, <-s.failed, <-s.failed)
 }
@@ -135,8 +160,9 @@ func accept(h dns.Header) dns.MsgAcceptAction {
 
 // A handler answers what was accepted.
 type handler struct {
-	view View
-	log  *slog.Logger
+	view    View
+	log     *slog.Logger
+	outside *forwarder // nil: nothing is asked outside
 }
 
 // ServeDNS implements dns.Handler.
@@ -150,7 +176,10 @@ func (h handler) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	}
 	m := new(dns.Msg).SetRcode(q, dns.RcodeFormatError)
 	if len(q.Question) == 1 { // a header promises one; where it ends there, the library is content
-		m = h.respond(q, asker.Addr().Unmap())
+		m = h.respond(q, asker.Addr().Unmap(), udp)
+	}
+	if m == nil {
+		return
 	}
 	size := dns.MaxMsgSize
 	if udp {
@@ -165,7 +194,8 @@ func (h handler) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	}
 }
 
-func (h handler) respond(q *dns.Msg, asker netip.Addr) *dns.Msg {
+// respond returns the whole answer, nil for none.
+func (h handler) respond(q *dns.Msg, asker netip.Addr, udp bool) *dns.Msg {
 	ctx, cancel := context.WithTimeout(context.Background(), viewLimit)
 	defer cancel()
 	names, err := h.view(ctx, asker)
@@ -173,5 +203,12 @@ func (h handler) respond(q *dns.Msg, asker netip.Addr) *dns.Msg {
 		h.log.Warn("look up a name", "err", fmt.Errorf("find the VMs: %w", err))
 		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
 	}
-	return answer(q, names)
+	if names == nil {
+		return nil
+	}
+	m := answer(q, names)
+	if h.outside != nil && names.Outside && m.Rcode == dns.RcodeRefused && forwardable(q) {
+		return h.outside.ask(q, asker, udp)
+	}
+	return m
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Handler answers what v tells of.
-func Handler(v View) dns.Handler { return handler{v, slog.New(slog.DiscardHandler)} }
+func Handler(v View) dns.Handler { return handler{view: v, log: slog.New(slog.DiscardHandler)} }
 
 // Accepted reports whether a message with this header is read.
 func Accepted(raw []byte) bool {

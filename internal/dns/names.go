@@ -9,11 +9,15 @@ import (
 )
 
 // Names are what is true at one moment: which labels there are below the zone, and
-// whose the addresses of the subnet are. They are not changed once they are made.
+// whose the addresses of the subnet are. They are not changed once they are
+// made.
 type Names struct {
 	subnet netip.Prefix
 	hosts  map[string][]netip.Addr
 	labels map[netip.Addr]string
+
+	// Outside says that what is not ours is asked outside, for this asker.
+	Outside bool
 }
 
 // NewNames returns Names without any; subnet is the one whose addresses are
@@ -54,13 +58,33 @@ func Of(subnet netip.Prefix, vms []banger.VM) *Names {
 	return n
 }
 
+// ForGuest returns what the VM of that address may know: the routed ones that run,
+// if neither is isolated, and itself; and what is outside if it reaches the world.
+// nil if there is no such VM. Ports that others have published on the host's loopback
+// lead a guest nowhere.
+func ForGuest(subnet netip.Prefix, vms []banger.VM, asker netip.Addr) *Names {
+	runs := func(v banger.VM) bool { return v.PID != 0 && v.Network == banger.NetworkRouted }
+	i := slices.IndexFunc(vms, func(v banger.VM) bool { return v.Addr == asker && runs(v) })
+	if i < 0 {
+		return nil
+	}
+	n := NewNames(subnet)
+	for _, v := range vms {
+		if runs(v) && (v.ID == vms[i].ID || !v.Isolated && !vms[i].Isolated) {
+			n.Add(v.Name, v.Addr)
+		}
+	}
+	n.Outside = vms[i].NAT != banger.NATOff
+	return n
+}
+
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 func onLoopback(p banger.Publish) bool {
 	return p.Host.Addr() == loopback || p.Host.Addr().IsUnspecified()
 }
 
-// A View says what an asker may know now. A listener has one: whoever asks on the
-// host is told of all VMs; a listener for guests would tell each of those that it
-// may see. It is called for each question.
+// A View says what an asker may know now; nil: it is not answered. A listener has one:
+// whoever asks on the host is told of all VMs, each guest of those that it may see. It
+// is called for each question.
 type View func(ctx context.Context, asker netip.Addr) (*Names, error)

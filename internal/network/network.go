@@ -100,6 +100,10 @@ type Config struct {
 	Tag    string       `json:"tag"`    // of the installation: 4 hex digits; keeps two of one user apart, grants nothing
 	Subnet netip.Prefix `json:"subnet"` // private, /16 to /28; its first address is the gateway
 	Taps   []Tap        `json:"taps"`   // of the VMs that run, or are about to
+
+	// Names is the port of the gateway's address where guests are answered that ask
+	// the gateway or the resolver for names; 0: nobody answers.
+	Names uint16 `json:"names"`
 }
 
 // A Tap is one VM's routed card, as the host has it. Names of links follow

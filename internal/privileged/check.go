@@ -10,6 +10,9 @@ import (
 // MaxTaps bounds the taps of one installation.
 const MaxTaps = 1024
 
+// firstPort is the first that anybody may listen on: guests are let to nothing of root's.
+const firstPort = 1024
+
 // shared is what RFC 6598 adds to the private addresses of RFC 1918.
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
@@ -61,6 +64,9 @@ func CheckConfig(c network.Config) error {
 	}
 	if err := CheckSubnet(c.Subnet); err != nil {
 		return err
+	}
+	if c.Names != 0 && c.Names < firstPort {
+		return invalid("port %d for names: only root may listen there", c.Names)
 	}
 	if len(c.Taps) > MaxTaps {
 		return invalid("%d taps, %d are allowed", len(c.Taps), MaxTaps)

@@ -7,7 +7,8 @@ import (
 	"banger/internal/network"
 )
 
-// A request1 is a Request of protocol 1, in which taps have no NAT.
+// A request1 is a Request of protocol 1, in which taps have no
+// NAT, and guests no names.
 type request1 struct {
 	Protocol int       `json:"protocol"`
 	Op       Op        `json:"op"`

@@ -21,11 +21,11 @@ import (
 	"banger/internal/privileged"
 )
 
-const good = `{"protocol":2,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true,"nat":true}]}}`
+const good = `{"protocol":2,"op":"network.set","network":{"names":20053,"tag":"beef","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true,"nat":true}]}}`
 
 func TestGood(t *testing.T) {
 	r, err := privileged.ParseRequest([]byte(good), 0)
-	if err != nil || r.Network.Taps[0] != (network.Tap{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), Isolated: true, NAT: true}) {
+	if err != nil || r.Network.Names != 20053 || r.Network.Taps[0] != (network.Tap{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), Isolated: true, NAT: true}) {
 		t.Errorf("%+v %v", r, err)
 	}
 	const old = `{"protocol":1,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true}]}}`
@@ -60,6 +60,8 @@ func TestBad(t *testing.T) {
 		"protocol 0":           {`"protocol":2`, `"protocol":0`},
 		"later field":          {`"protocol":2`, `"protocol":1`},
 		"NAT is no word":       {`"nat":true`, `"nat":"yes"`},
+		"names at root's port": {`20053`, `1023`},
+		"names at no port":     {`20053`, `65536`},
 		"unknown operation":    {`network.set`, `network.get`},
 		"no operation":         {`"op":"network.set",`, ``},
 		"unknown field":        {`"op"`, `"uid":0,"op"`},

@@ -99,6 +99,17 @@ func isStub(a netip.Addr) bool {
 	return a == netip.AddrFrom4([4]byte{127, 0, 0, 53}) || a == netip.AddrFrom4([4]byte{127, 0, 0, 54})
 }
 
+// Servers are those that the host's programs ask, best first: a C library asks three.
+func (h Host) Servers() (all []netip.AddrPort) {
+	const most, port = 3, 53
+	for _, a := range h.nameservers() {
+		if len(all) < most {
+			all = append(all, netip.AddrPortFrom(a, port))
+		}
+	}
+	return all
+}
+
 // nameservers are those of resolv.conf(5).
 func (h Host) nameservers() (all []netip.Addr) {
 	for line := range strings.Lines(h.read("/etc/resolv.conf")) {

@@ -5,10 +5,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -24,7 +26,7 @@ const wanMTU = 1400
 
 // internet is a machine of the test's own behind a cable "wan0" of the host, by
 // which the host's default route leads. Whoever connects to it is told which
-// address it comes from.
+// address it comes from. It has a resolver, too, which is the host's.
 func internet(t *testing.T) {
 	t.Helper()
 	th := netns.New(t)
@@ -53,16 +55,24 @@ func internet(t *testing.T) {
 		}
 	}
 	var l net.Listener
+	var pc net.PacketConn
 	th.Do(func() {
 		up("peer0", "198.51.100.1/24")
 		up("lo", far.String()+"/32")
 		if err == nil {
 			l, err = net.Listen("tcp4", far.String()+":80")
 		}
+		if err == nil {
+			pc, err = net.ListenPacket("udp4", far.String()+":53")
+		}
 	})
 	up("wan0", wanAddr.String()+"/24")
 	must(t, err)
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { l.Close(); pc.Close() })
+	go (&dns.Server{PacketConn: pc, Handler: dns.HandlerFunc(resolve)}).ActivateAndServe()
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	must(t, os.WriteFile(conf, []byte("nameserver "+far.String()+"\n"), 0o644))
+	must(t, unix.Mount(conf, "/etc/resolv.conf", "", unix.MS_BIND, "")) // in the test's own namespace
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -74,6 +84,19 @@ func internet(t *testing.T) {
 		}
 	}()
 	wayOut(t, netlink.RouteAdd)
+}
+
+// resolve knows www.example.com.
+func resolve(w dns.ResponseWriter, q *dns.Msg) {
+	m := new(dns.Msg).SetReply(q)
+	m.RecursionAvailable = true
+	switch question := q.Question[0]; {
+	case !strings.EqualFold(question.Name, "www.example.com."):
+		m.Rcode = dns.RcodeNameError
+	case question.Qtype == dns.TypeA:
+		m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 1}, A: far.AsSlice()}}
+	}
+	_ = w.WriteMsg(m)
 }
 
 // wayOut adds or deletes the host's default route.
@@ -105,6 +128,7 @@ func TestNAT(t *testing.T) {
 	if l.reaches("b", far, 80) {
 		t.Error("a VM without NAT reaches the internet")
 	}
+	l.names()
 	for vm, want := range map[string]string{"a": "routed, NAT wanted", "b": "routed, no NAT"} {
 		if out := l.ok("vm", "show", vm); !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
@@ -151,5 +175,29 @@ func TestNAT(t *testing.T) {
 				t.Fatalf("%s does not follow the uplink; the host has:\n%s", vm, netns.World())
 			}
 		}
+	}
+}
+
+// names fails unless guests resolve the names of VMs, and those of the world if they
+// reach it; by the daemon that comes next as well.
+func (l *lan) names() {
+	l.t.Helper()
+	for range 2 {
+		for _, c := range []struct{ vm, name, want string }{
+			{"a", "b.vm", l.show("b").Addr.String()},
+			{"b", "a.vm", l.show("a").Addr.String()},
+			{"a", "www.example.com", far.String()},
+			{"b", "www.example.com", ""},
+			{"a", "nosuch.vm", ""},
+			{"a", "nosuch.example.com", ""},
+		} {
+			got := l.in(c.vm, "getent ahostsv4 "+c.name+" | cut -d' ' -f1 | sort -u")
+			if got != c.want {
+				l.t.Errorf("in %s %s is %q, want %q", c.vm, c.name, got, c.want)
+			}
+		}
+		l.ok("daemon", "restart")
+		l.ok("vm", "wait", "a")
+		l.ok("vm", "wait", "b")
 	}
 }

@@ -253,6 +253,16 @@ func viewPorts(b *box, procs []process) (lines []string, err error) {
 			}
 		}
 	}
+	if b.host == nil {
+		return lines, nil
+	}
+	names, err := b.namesOf(nil)
+	if err != nil {
+		return nil, err
+	}
+	for i := range lines {
+		lines[i] = names.Replace(lines[i])
+	}
 	return lines, nil
 }
 

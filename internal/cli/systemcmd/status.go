@@ -1,6 +1,7 @@
 package systemcmd
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -63,6 +64,7 @@ func describe(r *streams.Rows, s api.Status) {
 	r.Add("Tag", s.Tag)
 	if s.DNS != nil {
 		r.Add("Names", names(*s.DNS))
+		r.Add("Guests' names", cmp.Or(s.DNS.Guests, "none"))
 	}
 	r.Add("Socket", s.Socket)
 	r.Add("State", s.StateDir)

@@ -12,31 +12,37 @@ import (
 )
 
 // passages are the chains, in the table "filter" of iptables, that Docker and ufw
-// ask first about what is forwarded, and that they leave to the administrator.
-// After them both drop it, which no table of ours could undo. So what comes from
-// and goes to taps is accepted there, and judged by our own table alone.
-var passages = []string{"DOCKER-USER", "ufw-before-forward"}
+// ask first about what is forwarded, or comes in, and that they leave to the
+// administrator. After them both drop it, which no table of ours could undo. So what
+// comes from and goes to taps is accepted there, and judged by our own table alone.
+var passages = map[string][]expr.MetaKey{
+	"DOCKER-USER":        {expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME},
+	"ufw-before-forward": {expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME},
+	"ufw-before-input":   {expr.MetaKeyIIFNAME},
+}
 
-// setPassages puts the two rules where such a chain is, or takes them away. They
-// are those of iptables -i PREFIX+ -j ACCEPT and -o PREFIX+ -j ACCEPT, which
-// iptables can list.
+// setPassages puts the rules where such a chain is, or takes them away. They are
+// those of iptables -i PREFIX+ -j ACCEPT and -o PREFIX+ -j ACCEPT, which iptables can
+// list.
 func (s *setter) setPassages(c network.Config) {
 	nft := list(s, "nftables", func() (*nftables.Conn, error) { return nftables.New() })
 	for _, ch := range list(s, "others' chains", func() ([]*nftables.Chain, error) { return nft.ListChainsOfTableFamily(nftables.TableFamilyIPv4) }) {
-		if ch.Table.Name != "filter" || !slices.Contains(passages, ch.Name) {
+		keys := passages[ch.Name]
+		if ch.Table.Name != "filter" || keys == nil {
 			continue
 		}
 		there := list(s, "others' rules", func() ([]*nftables.Rule, error) { return nft.GetRules(ch.Table, ch) })
-		wanted := []string{text(passing(s.tag, expr.MetaKeyOIFNAME)), text(passing(s.tag, expr.MetaKeyIIFNAME))}
-		own := slices.DeleteFunc(there, func(r *nftables.Rule) bool { return !slices.Contains(wanted, text(r.Exprs)) })
+		own := slices.DeleteFunc(there, func(r *nftables.Rule) bool {
+			return !slices.ContainsFunc(keys, func(k expr.MetaKey) bool { return text(r.Exprs) == text(passing(s.tag, k)) })
+		})
 		remove := func() {
 			for _, r := range own {
 				nft.DelRule(r)
 			}
 		}
-		s.do(len(own) != len(wanted) && len(c.Taps) > 0, "let taps pass", func() error {
+		s.do(len(own) != len(keys) && len(c.Taps) > 0, "let taps pass", func() error {
 			remove()
-			for _, key := range []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME} {
+			for _, key := range keys {
 				nft.InsertRule(&nftables.Rule{Table: ch.Table, Chain: ch, Exprs: passing(s.tag, key)})
 			}
 			return nft.Flush()

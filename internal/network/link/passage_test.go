@@ -117,6 +117,28 @@ func TestPassageOfTwoUsers(t *testing.T) {
 	}
 }
 
+// A host that drops what comes in, as ufw does, lets guests ask for names.
+func TestPassageIn(t *testing.T) {
+	netns.Enter(t)
+	c := must(nftables.New())
+	filter := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "filter"})
+	drop := nftables.ChainPolicyDrop
+	input := c.AddChain(&nftables.Chain{Table: filter, Name: "INPUT", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter, Policy: &drop})
+	asked := c.AddChain(&nftables.Chain{Table: filter, Name: "ufw-before-input"})
+	c.AddRule(&nftables.Rule{Table: filter, Chain: input, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: asked.Name}}})
+	must(0, c.Flush())
+	before := world(t)
+	apply(t, config(tap(1)))
+	port := answerer(t, netip.AddrPortFrom(gateway, 0))
+	apply(t, named(port, tap(1)))
+	listed(t, asked.Name, "-i btbeef+ -j ACCEPT")
+	g := plug(t, tap(1))
+	if got, _ := g.ask(t, gateway); got != tap(1).Addr.String() {
+		t.Errorf("answered %q", got)
+	}
+	closed(t, before)
+}
+
 // listed fails unless iptables itself, where it is installed, understands the
 // chain.
 func listed(t *testing.T, chain string, rules ...string) {

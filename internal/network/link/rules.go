@@ -86,10 +86,17 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 		}
 	}
 	r.chain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityRaw, first...)
-	r.chain("input", nftables.ChainHookInput, nftables.ChainPriorityFilter,
-		join(in(setTaps), answers, pass),
-		join(in(setTaps), pingTo(s.net.Gateway.AsSlice()), pass),
-		join(in(setTaps), drop))
+	gateway := s.net.Gateway.AsSlice()
+	input := [][]expr.Any{join(in(setTaps), answers, pass), join(in(setTaps), pingTo(gateway), pass)}
+	if c.Names != 0 {
+		var asks [][]expr.Any
+		for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+			asks = append(asks, join(in(setTaps), between(gateway, s.net.Resolver.AsSlice()), port(proto, dns), lead(gateway, c.Names)))
+			input = append(input, join(in(setTaps), between(gateway, gateway), port(proto, c.Names), pass))
+		}
+		r.chain("names", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, asks...).Type = nftables.ChainTypeNAT
+	}
+	r.chain("input", nftables.ChainHookInput, nftables.ChainPriorityFilter, append(input, join(in(setTaps), drop))...)
 	r.chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter,
 		join(in(setOpen), out(setOpen), pass),
 		join(in(setTaps), to(s.net.Prefix), drop), // nobody has it now: it is not for the world
@@ -344,6 +351,36 @@ func privileged(proto byte, some ...uint16) []expr.Any {
 		match = append(match, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)})
 	}
 	return match
+}
+
+// dns is the port that names are asked for at.
+const dns = 53
+
+// between matches an IPv4 destination from first to last.
+func between(first, last []byte) []expr.Any {
+	return join(destination, []expr.Any{
+		&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: first},
+		&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: last},
+	})
+}
+
+// port matches a port that something is sent to.
+func port(proto byte, n uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(n)},
+	}
+}
+
+// lead changes where something is sent to.
+func lead(address []byte, port uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: address},
+		&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(port)},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegAddrMax: 1, RegProtoMin: 2, RegProtoMax: 2, Specified: true},
+	}
 }
 
 // pingTo matches an echo request to an IPv4 address.

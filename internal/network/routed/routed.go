@@ -51,10 +51,13 @@ type Config struct {
 	MAC     func(banger.VMID) string
 	// Uplinks are the links by which the host reaches the world now.
 	Uplinks func() ([]network.Uplink, error)
-	// Names is where names of VMs are known; zero: nowhere, or the host has no
-	// resolver that banger-root can tell.
-	Names func() netip.AddrPort
-	Log   *slog.Logger
+	// Names says whether guests are to be answered when they ask for names, and returns
+	// the port of the gateway's address where they are; 0: nobody answers.
+	Names func(wanted bool) uint16
+	// HostAsks is where the host's resolver is to ask for names of VMs; zero: nowhere,
+	// or it cannot be told by banger-root.
+	HostAsks func() netip.AddrPort
+	Log      *slog.Logger
 }
 
 // An Attacher implements network.Attacher over a Router. Make one with New.
@@ -109,6 +112,7 @@ func (a *Attacher) Attach(ctx context.Context, n network.NIC, prev *banger.Endpo
 	if prev != nil && *prev == ep && absent(err) {
 		if there, e := a.c.There(); e == nil && slices.Contains(there, ep.Tap) {
 			a.c.Log.Warn("nobody looks after a tap until banger-root runs again", "vm", n.VM, "err", err)
+			a.c.Names(true) // the rules lead there
 			return ep, nil
 		}
 	}
@@ -271,9 +275,16 @@ func (a *Attacher) sync(ctx context.Context) error {
 // set makes the host have exactly these taps. The connection is held while
 // there are any, so that banger-root stays and looks after them.
 func (a *Attacher) set(ctx context.Context, taps []network.Tap) error {
+	if len(taps) == 0 {
+		a.c.Names(false) // whatever becomes of the rest
+	}
 	slices.SortFunc(taps, func(x, y network.Tap) int { return x.Addr.Compare(y.Addr) })
 	err := a.ask(ctx, func(r Root) error {
-		err := r.Set(ctx, network.Config{Tag: a.c.Tag, Subnet: a.c.Subnet().Prefix, Taps: taps})
+		c := network.Config{Tag: a.c.Tag, Subnet: a.c.Subnet().Prefix, Taps: taps}
+		if len(taps) > 0 {
+			c.Names = a.c.Names(true)
+		}
+		err := r.Set(ctx, c)
 		a.odd = err != nil
 		if err == nil && len(taps) > 0 {
 			a.tell(ctx, r)
@@ -289,9 +300,9 @@ func (a *Attacher) set(ctx context.Context, taps []network.Tap) error {
 	return errors.Join(err, a.hangUp())
 }
 
-// TellNames has the host's resolver told anew, since where names are known has
+// TellHost has the host's resolver told anew, since where names are known has
 // changed. Where this installation has no network there is nobody to tell.
-func (a *Attacher) TellNames(ctx context.Context) {
+func (a *Attacher) TellHost(ctx context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.connected() {
@@ -310,7 +321,7 @@ func (a *Attacher) Told() error {
 // tell is an attempt: no VM depends on its name.
 func (a *Attacher) tell(ctx context.Context, r Root) {
 	a.told = nil
-	at := a.c.Names()
+	at := a.c.HostAsks()
 	if !at.IsValid() {
 		return
 	}

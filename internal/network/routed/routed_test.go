@@ -21,13 +21,14 @@ type world struct {
 	absent  bool  // banger-root does not run
 	old     error // what it says of NAT
 	uplinks []network.Uplink
+	names   bool  // guests are answered
 	broken  error // what Set says
 	half    bool  // it comes as far as the gateway's link
 	dies    int   // so many times at a request
 	gateway bool  // the host has its link
 	open    *root // the connection that is held
 	dials   int
-	names   netip.AddrPort // where they are served
+	asks    netip.AddrPort // where the host is to ask
 	told    netip.AddrPort // what the host's resolver knows
 	deaf    error          // why it cannot be told
 }
@@ -64,8 +65,15 @@ func (w *world) attacher() *routed.Attacher {
 		Tap:     func(id banger.VMID) string { return "t" + string(id) },
 		MAC:     func(banger.VMID) string { return "02:00:00:00:00:01" },
 		Uplinks: func() ([]network.Uplink, error) { return w.uplinks, nil },
-		Names:   func() netip.AddrPort { return w.names },
-		Log:     slog.New(slog.DiscardHandler),
+		Names: func(wanted bool) uint16 {
+			w.names = wanted
+			if wanted {
+				return 5353
+			}
+			return 0
+		},
+		HostAsks: func() netip.AddrPort { return w.asks },
+		Log:      slog.New(slog.DiscardHandler),
 	})
 }
 
@@ -88,7 +96,7 @@ func (r *root) Close() error {
 	return nil
 }
 func (r *root) Set(_ context.Context, c network.Config) error {
-	if c.Tag != "ab12" || c.Subnet.String() != "10.9.0.0/20" {
+	if c.Tag != "ab12" || c.Subnet.String() != "10.9.0.0/20" || (c.Names == 5353) != (len(c.Taps) > 0) {
 		return errors.New("another installation")
 	}
 	if r.w.dies > 0 {
@@ -461,4 +469,38 @@ func TestDiesAfterTheLastTap(t *testing.T) {
 	if err := a.Tend(t.Context()); err != nil || w.gateway || w.open != nil {
 		t.Errorf("after it: gateway %v, connection %v, %v", w.gateway, w.open, err)
 	}
+}
+
+// Guests are answered as long as there are taps, whoever runs and whoever dies.
+func TestNames(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	check := func(what string, want bool) {
+		t.Helper()
+		if w.names != want {
+			t.Errorf("%s: guests are answered: %v", what, w.names)
+		}
+	}
+	w.absent = true
+	if _, err := a.Attach(t.Context(), nic(3), nil); err == nil {
+		t.Fatal("attached without banger-root")
+	}
+	check("no banger-root", false)
+	w.absent = false
+	w.run(t, a, 3)
+	check("a VM runs", true)
+
+	// The next daemon, while no banger-root runs.
+	w.die()
+	w.names = false
+	ep := banger.Endpoint{Tap: "t" + string(nic(3).VM), GatewayMAC: "02:00:00:00:00:01", SSH: netip.AddrPortFrom(nic(3).Addr, 5122)}
+	if _, err := w.attacher().Attach(t.Context(), nic(3), &ep); err != nil {
+		t.Fatal(err)
+	}
+	check("adopted", true)
+	w.records = nil
+	if err := a.Detach(t.Context(), nic(3)); err != nil {
+		t.Fatal(err)
+	}
+	check("stopped, and the tap is left", false)
 }

@@ -31,7 +31,9 @@ func TestFaults(t *testing.T) {
 	isolated.Isolated = true
 	nat := tap(1)
 	nat.NAT = true
-	states := []network.Config{config(), config(tap(1)), config(isolated), config(nat, isolated), config()}
+	named := config(nat, isolated)
+	named.Names = 5353
+	states := []network.Config{config(), config(tap(1)), config(isolated), named, config()}
 	crowded(t)
 	begin := func() bangerd {
 		c := command(t, 0, "banger-root")

@@ -8,20 +8,20 @@ import (
 
 // The host's resolver is told with each network, and when names move; that it
 // cannot be told is said, and no VM minds.
-func TestNames(t *testing.T) {
-	w := &world{names: netip.MustParseAddrPort("127.0.0.1:42069")}
+func TestHostAsks(t *testing.T) {
+	w := &world{asks: netip.MustParseAddrPort("127.0.0.1:42069")}
 	a := w.attacher()
-	a.TellNames(t.Context()) // nobody is there to be told
+	a.TellHost(t.Context()) // nobody is there to be told
 	if w.dials != 0 || w.told.IsValid() {
 		t.Errorf("told %v without a network", w.told)
 	}
 	w.run(t, a, 3)
-	if w.told != w.names || a.Told() != nil {
+	if w.told != w.asks || a.Told() != nil {
 		t.Errorf("told %v, %v", w.told, a.Told())
 	}
-	w.names = netip.MustParseAddrPort("127.0.0.1:42070")
-	a.TellNames(t.Context())
-	if w.told != w.names {
+	w.asks = netip.MustParseAddrPort("127.0.0.1:42070")
+	a.TellHost(t.Context())
+	if w.told != w.asks {
 		t.Errorf("told %v", w.told)
 	}
 	w.deaf = errors.New("no resolver")
@@ -29,8 +29,8 @@ func TestNames(t *testing.T) {
 	if !errors.Is(a.Told(), w.deaf) {
 		t.Errorf("nobody says that it could not be told: %v", a.Told())
 	}
-	w.names = netip.AddrPort{}
-	a.TellNames(t.Context())
+	w.asks = netip.AddrPort{}
+	a.TellHost(t.Context())
 	if a.Told() != nil {
 		t.Errorf("%v where nothing is to be told", a.Told())
 	}

@@ -116,13 +116,14 @@ func (l *lan) listen() (port int) {
 	return s.Addr().(*net.TCPAddr).Port
 }
 
-const webPort = 8080
+// Ports of a guest, and of the host's that lead there.
+const webPort, loopPort, widePort = 8080, 28080, 28081
 
 // Routed taps, with real guests: who reaches whom. There are no subtests: those
 // run on other threads, outside of the namespace.
 func TestRouted(t *testing.T) {
 	l := newLAN(t)
-	a, b := l.boot("a", "--network", "routed"), l.boot("b", "--network", "routed")
+	a, b := l.boot("a", "--network", "routed"), l.boot("b", "--network", "routed", "--publish", fmt.Sprintf("%d:%d", loopPort, webPort), "--publish", fmt.Sprintf("0.0.0.0:%d:%d", widePort, webPort))
 	gateway := netip.MustParseAddr(strings.TrimSpace(l.in("a", "ip -4 route show default | sed 's/.*via \\([0-9.]*\\).*/\\1/'")))
 	l.serve("b", webPort)
 	if a.Addr == b.Addr || l.in("a", "ip -4 -br addr show eth0 | grep -o '[0-9.]*/32'") != a.Addr.String()+"/32" {
@@ -134,6 +135,7 @@ func TestRouted(t *testing.T) {
 	if !l.reaches("a", b.Addr, webPort) {
 		t.Error("a does not reach b")
 	}
+	l.published(gateway)
 	l.guestToHost("a", gateway)
 	l.spoof(a, b, gateway)
 
@@ -146,6 +148,33 @@ func TestRouted(t *testing.T) {
 	}
 	if got := l.dial(a.Addr, webPort); !strings.HasPrefix(got, "hello") {
 		t.Errorf("the host does not reach an isolated VM: %q", got)
+	}
+}
+
+// published ports of b lead to it, by the next daemon too; on the loopback alone where
+// that was asked for, and not for guests, which reach b itself.
+func (l *lan) published(gateway netip.Addr) {
+	l.t.Helper()
+	loopback := netip.MustParseAddr("127.0.0.1")
+	for range 2 {
+		for to, port := range map[netip.Addr]int{loopback: loopPort, l.uplink: widePort} {
+			if got := l.dial(to, port); !strings.HasPrefix(got, "hello from "+gateway.String()) {
+				l.t.Errorf("published on %s: %q", to, got)
+			}
+		}
+		if c, err := net.Dial("tcp4", netip.AddrPortFrom(l.uplink, loopPort).String()); err == nil {
+			c.Close()
+			l.t.Error("a port of the loopback is had on the uplink")
+		}
+		if l.reaches("a", l.uplink, widePort) {
+			l.t.Error("a guest reaches a published port of another")
+		}
+		l.ok("daemon", "restart")
+		l.ok("vm", "wait", "a")
+		l.ok("vm", "wait", "b")
+	}
+	if r := l.run(append([]string{"vm", "create", "--name", "c", "--network", "routed", "--publish", fmt.Sprintf("%d:1", l.listen())}, cheap()...)...); r.code != 5 || !strings.Contains(r.err, "another program listens") {
+		l.t.Errorf("a port that is taken: %+v", r)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"banger"
 	"banger/internal/network"
+	"banger/internal/network/routed/proxy"
 )
 
 // A Root is a connection to banger-root.
@@ -64,20 +65,24 @@ type Config struct {
 type Attacher struct {
 	c Config
 
-	mu   sync.Mutex           // held while the Router works: what is wanted is computed under it
-	down map[banger.VMID]bool // detached, though their record may still have a run
-	root Root                 // nil: no connection
-	odd  bool                 // the last Set failed: what the host has is neither the old nor the new
-	told error                // why the host's resolver could not be told where names are known
+	mu   sync.Mutex                   // held while the Router works: what is wanted is computed under it
+	down map[banger.VMID]bool         // detached, though their record may still have a run
+	led  map[banger.VMID]*proxy.Proxy // published ports
+	root Root                         // nil: no connection
+	odd  bool                         // the last Set failed: what the host has is neither the old nor the new
+	told error                        // why the host's resolver could not be told where names are known
 }
 
 var (
 	_ network.Attacher   = (*Attacher)(nil)
 	_ network.Translator = (*Attacher)(nil)
+	_ network.Publisher  = (*Attacher)(nil)
 )
 
 // New returns an Attacher that has no connection yet.
-func New(c Config) *Attacher { return &Attacher{c: c, down: map[banger.VMID]bool{}} }
+func New(c Config) *Attacher {
+	return &Attacher{c: c, down: map[banger.VMID]bool{}, led: map[banger.VMID]*proxy.Proxy{}}
+}
 
 // Mode is routed.
 func (a *Attacher) Mode() banger.NetworkMode { return banger.NetworkRouted }
@@ -89,9 +94,35 @@ func (a *Attacher) Probe(ctx context.Context) error {
 	return a.ask(ctx, func(r Root) error { return r.Probe(ctx) })
 }
 
+// CheckPublish implements network.Publisher.
+func (a *Attacher) CheckPublish(ports []banger.Publish, _ bool) error {
+	return network.CheckPorts(ports)
+}
+
+// publish leads the VM's ports to it, if that is not done yet.
+func (a *Attacher) publish(n network.NIC) error {
+	if len(n.Publish) == 0 || a.led[n.VM] != nil {
+		return nil
+	}
+	p, err := proxy.Listen(n.Publish, n.Addr, a.c.Log.With("vm", n.VM))
+	if err == nil {
+		a.led[n.VM] = p
+	}
+	return err
+}
+
+// unpublish frees the VM's ports.
+func (a *Attacher) unpublish(id banger.VMID) {
+	if p := a.led[id]; p != nil {
+		p.Close()
+		delete(a.led, id)
+	}
+}
+
 // Attach makes the VM's tap, and with it whatever else the host lacks of what
-// is wanted. With prev, a VM that runs is mended: without banger-root it is as
-// good as its tap, which is there or not.
+// is wanted, and listens on its published ports. With prev, a VM that runs is mended:
+// without banger-root it is as good as its tap, which is there or not; and it goes on
+// without a port that somebody else took while no daemon ran.
 func (a *Attacher) Attach(ctx context.Context, n network.NIC, prev *banger.Endpoint) (banger.Endpoint, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -105,7 +136,14 @@ func (a *Attacher) Attach(ctx context.Context, n network.NIC, prev *banger.Endpo
 	} else if n.NAT {
 		ep.MTU = a.mtu()
 	}
-	err := a.attach(ctx, n)
+	err := a.publish(n)
+	if err != nil && prev != nil {
+		a.c.Log.Warn("a published port is not led to its VM", "vm", n.VM, "err", err)
+		err = nil
+	}
+	if err == nil {
+		err = a.attach(ctx, n)
+	}
 	if err == nil {
 		return ep, nil
 	}
@@ -116,6 +154,7 @@ func (a *Attacher) Attach(ctx context.Context, n network.NIC, prev *banger.Endpo
 			return ep, nil
 		}
 	}
+	a.unpublish(n.VM)
 	return banger.Endpoint{}, err
 }
 
@@ -193,6 +232,7 @@ func (a *Attacher) Detach(ctx context.Context, n network.NIC) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.down[n.VM] = true
+	a.unpublish(n.VM)
 	if left, err := a.left(ctx); err != nil || len(left) == 0 && !a.odd {
 		return err
 	}
@@ -247,10 +287,14 @@ func (a *Attacher) Tend(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the connection. What was set stays: VMs outlive the daemon.
+// Close ends the connection and frees published ports. What was set stays: VMs outlive
+// the daemon.
 func (a *Attacher) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for id := range a.led {
+		a.unpublish(id)
+	}
 	return a.hangUp()
 }
 

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"banger"
 	"banger/internal/network"
@@ -503,4 +506,57 @@ func TestNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("stopped, and the tap is left", false)
+}
+
+// Published ports are had before anything is made, and are free once the VM is
+// detached; a VM that runs goes on without one that was taken meanwhile.
+func TestPublish(t *testing.T) {
+	w := &world{}
+	a := w.attacher()
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := nic(3)
+	n.Publish = []banger.Publish{{Host: taken.Addr().(*net.TCPAddr).AddrPort(), Guest: 80, Proto: banger.TCP}}
+	if _, err := a.Attach(t.Context(), n, nil); banger.CodeOf(err) != banger.HostUnready || w.gateway {
+		t.Errorf("a port that is taken: %v; made: %v", err, w.gateway)
+	}
+	w.records = []network.Tap{tap(3)}
+	ep := banger.Endpoint{Tap: "t" + string(n.VM), GatewayMAC: "02:00:00:00:00:01", SSH: netip.AddrPortFrom(n.Addr, 5122)}
+	if got, err := a.Attach(t.Context(), n, &ep); err != nil || got != ep {
+		t.Errorf("adopt: %+v, %v", got, err)
+	}
+	taken.Close()
+	listens := func() bool {
+		c, err := net.Dial("tcp4", n.Publish[0].Host.String())
+		if err == nil {
+			c.Close()
+		}
+		return err == nil || errors.Is(err, unix.ECONNRESET)
+	}
+	for range 2 { // the second finds it done
+		if _, err := a.Attach(t.Context(), n, &ep); err != nil || !listens() {
+			t.Errorf("attach: %v, listens %v", err, listens())
+		}
+	}
+	w.records = nil
+	if err := a.Detach(t.Context(), n); err != nil || listens() {
+		t.Errorf("detach: %v, listens %v", err, listens())
+	}
+	w.broken = errors.New("broken")
+	if _, err := a.Attach(t.Context(), n, nil); err == nil || listens() {
+		t.Errorf("attach that fails: %v, listens %v", err, listens())
+	}
+	w.broken = nil
+	if _, err := a.Attach(t.Context(), n, nil); err != nil || !listens() {
+		t.Errorf("attach: %v", err)
+	}
+	if err := a.Close(); err != nil || listens() {
+		t.Errorf("close: %v, listens %v", err, listens())
+	}
+	low := []banger.Publish{{Host: netip.MustParseAddrPort("127.0.0.1:1"), Guest: 80, Proto: banger.TCP}}
+	if err := a.CheckPublish(low, false); network.FirstPort() > 1 && banger.CodeOf(err) != banger.HostUnready {
+		t.Errorf("port 1: %v", err)
+	}
 }

@@ -11,6 +11,7 @@ var argv = []string{
 	"qemu-system-x86_64", "-name", "banger-00", "-qmp", "unix:/s/vms/a/qmp.sock,server=on", "-smp", "2",
 	"-drive", "if=none,id=disk0,file=/s/vms/a/disk.qcow2", "-device", "virtio-blk-device,drive=disk0",
 	"-drive", "if=none,id=disk1,file=/s/blobs/m,read-only=on", "-device", "virtio-blk-device,drive=disk1",
+	"-drive", "if=none,id=disk2,file=/s/vms/a/work.img", "-device", "virtio-blk-device,drive=disk2",
 	"-netdev", "user,id=net,net=10.1.0.0/20,host=10.1.0.1,dns=10.1.0.2,hostfwd=tcp:127.0.0.1:2100-10.1.0.3:5122",
 	"-device", "virtio-net-device,netdev=net,mac=02:00:00:00:00:01",
 	"-kernel", "/s/blobs/k", "-initrd", "/r/vms/a/i", "-append", "quiet console=ttyS0",
@@ -25,7 +26,7 @@ func TestModel(t *testing.T) {
 		t.Errorf("read %+v", m)
 	}
 	like := strings.Join(m.like("/h", 5, 6, 7), " ")
-	for _, want := range []string{"file=/h/disk.qcow2", "id=disk1", "-initrd /h/initrd", "127.0.0.1:5-10.1.0.3:5122,hostfwd=tcp:127.0.0.1:6-10.1.0.3:22,hostfwd=tcp:127.0.0.1:7-10.1.0.3:1"} {
+	for _, want := range []string{"file=/h/disk.qcow2", "id=disk1", "file=/h/work.img", "-initrd /h/initrd", "127.0.0.1:5-10.1.0.3:5122,hostfwd=tcp:127.0.0.1:6-10.1.0.3:22,hostfwd=tcp:127.0.0.1:7-10.1.0.3:1"} {
 		if !strings.Contains(like, want) {
 			t.Errorf("no %s in %s", want, like)
 		}

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# byhand.sh DIR BASE SIZE PORT UP PART… -- QEMU ARGUMENT…: one VM by hand.
+# byhand.sh DIR BASE SIZE WORK PORT UP PART… -- QEMU ARGUMENT…: one VM by hand.
 # Makes DIR/disk.qcow2 over BASE, joins the PARTs into DIR/initrd, starts QEMU
 # and polls PORT until ssh(1) has run `true`; then it says "ready" and keeps the
-# VM until its stdin ends. UP leads to a port that nobody serves in the guest.
-# DIR holds known_hosts and the user's key.
+# VM until its stdin ends. Unless WORK is "", DIR/work.img is an ext4 of that
+# size. UP leads to a port that nobody serves in the guest. DIR holds known_hosts
+# and the user's key.
 set -euo pipefail
-dir=$1 base=$2 size=$3 port=$4 up=$5
-shift 5
+PATH=$PATH:/usr/sbin:/sbin # mke2fs, for an ordinary user
+dir=$1 base=$2 size=$3 work=$4 port=$5 up=$6
+shift 6
 parts=()
 while [ "$1" != -- ]; do
 	parts+=("$1")
@@ -15,6 +17,10 @@ done
 shift
 
 qemu-img create -q -f qcow2 -F raw -b "$base" "$dir/disk.qcow2" "$size"
+if [ -n "$work" ]; then
+	truncate -s "$work" "$dir/work.img"
+	mke2fs -q -F -t ext4 -U 0b0b0b0b-0b0b-4b0b-8b0b-0b0b0b0b0b0b -E lazy_itable_init=1,lazy_journal_init=1,nodiscard "$dir/work.img"
+fi
 cat "${parts[@]}" >"$dir/initrd"
 "$@" </dev/null >"$dir/qemu.log" 2>&1 &
 qemu=$!

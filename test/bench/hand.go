@@ -31,6 +31,7 @@ type handVM struct {
 	port, sshd int // on the host; sshd 0: none
 	up         int // on the host, leads to a port that nobody serves
 	base, size string
+	work       string   // size of the work disk; "": none
 	parts      []string // of the initrd
 	argv       []string // QEMU's
 	hostKey    string   // public
@@ -44,7 +45,7 @@ type handVM struct {
 // banger uses. Its port leads to the guest program.
 func (h *hand) likeBanger(name string) *handVM {
 	m := h.model
-	v := &handVM{dir: filepath.Join(h.dir, "hand", name), name: name, base: m.base, size: strconv.FormatInt(m.diskSize, 10)}
+	v := &handVM{dir: filepath.Join(h.dir, "hand", name), name: name, base: m.base, size: strconv.FormatInt(m.diskSize, 10), work: strconv.FormatInt(m.workSize, 10)}
 	own := filepath.Join(v.dir, "own.cpio")
 	v.parts = []string{own, filepath.Join(sandbox.Runtime(), "initramfs.img")}
 	v.prepare = func() error {
@@ -111,7 +112,7 @@ func (v *handVM) trust(port int, hostKey string) error {
 
 // run starts the VM and returns when the script says that it is ready.
 func (v *handVM) run(ctx context.Context) error {
-	args := append([]string{v.dir, v.base, v.size, strconv.Itoa(v.port), strconv.Itoa(v.up)}, v.parts...)
+	args := append([]string{v.dir, v.base, v.size, v.work, strconv.Itoa(v.port), strconv.Itoa(v.up)}, v.parts...)
 	args = append(append(args, "--"), v.argv...)
 	v.cmd = exec.CommandContext(ctx, filepath.Join(sandbox.Root(), "test", "bench", "byhand.sh"), args...)
 	// The script ends QEMU when its stdin ends, also by the death of this process.

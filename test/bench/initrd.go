@@ -13,6 +13,9 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
+// workUUID is the one that byhand.sh gives the work disk's file system.
+const workUUID = "0b0b0b0b-0b0b-4b0b-8b0b-0b0b0b0b0b0b"
+
 // writeOwn writes what of an initrd is the VM's own, as whoever does it by hand
 // would with cpio(1): the identity that the guest program wants, and the guest
 // program. It returns the public half of the VM's host key.
@@ -34,6 +37,7 @@ func writeOwn(file, userKey, name string, m *model) (hostKey string, err error) 
 		"machine_id": fmt.Sprintf("%x", pub[:16]), "mac": m.mac,
 		"address": m.addr + "/32", "gateway": m.gateway, "resolvers": []string{m.resolver},
 		"host_key": string(pem.EncodeToMemory(block)), "authorized_keys": []string{userKey},
+		"work_disk": workUUID,
 	})
 	if err != nil {
 		return "", err

@@ -64,6 +64,7 @@ type vm struct {
 	PID         int    `json:"pid"`
 	Accelerator string `json:"accelerator"`
 	Disk        int64  `json:"disk_bytes"`
+	WorkDisk    int64  `json:"work_disk_bytes"`
 	SerialLog   string `json:"serial_log"`
 }
 
@@ -94,7 +95,7 @@ func (in *installation) learn(ctx context.Context) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.diskSize, m.accelerator = v.Disk, v.Accelerator
+	m.diskSize, m.workSize, m.accelerator = v.Disk, v.WorkDisk, v.Accelerator
 	m.guest = filepath.Join(in.sandbox.Bin, "banger-guest")
 	if m.release, err = in.output(ctx, "vm", "exec", name, "--", "uname", "-r"); err != nil {
 		return nil, err

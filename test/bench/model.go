@@ -14,6 +14,7 @@ type model struct {
 	dir         string   // the VM's, in argv
 	base        string   // under the root disk
 	diskSize    int64
+	workSize    int64  // of the work disk
 	guest       string // banger-guest
 	accelerator string
 	release     []byte // the guest's kernel
@@ -75,7 +76,9 @@ func (m *model) like(dir string, port, sshd, up int) []string {
 // likeStock is the same command line for an image that is not banger's: its own
 // kernel and initrd, its one disk, QEMU's usual network.
 func (m *model) likeStock(dir, kernel string, port, up, cpus int) []string {
-	argv := slices.DeleteFunc(m.like(dir, port, port, up), func(a string) bool { return strings.Contains(a, "id=disk1,") || strings.HasSuffix(a, "drive=disk1") })
+	argv := slices.DeleteFunc(m.like(dir, port, port, up), func(a string) bool {
+		return strings.Contains(a, "id=disk1,") || strings.HasSuffix(a, "drive=disk1") || strings.Contains(a, "id=disk2,") || strings.HasSuffix(a, "drive=disk2")
+	})
 	// Each value that went leaves its option, which now has another option behind it.
 	for i := len(argv) - 2; i >= 0; i-- {
 		if (argv[i] == "-drive" || argv[i] == "-device") && strings.HasPrefix(argv[i+1], "-") {

@@ -11,6 +11,7 @@
 //	  blobs/HEX               an artifact that VMs may name, by its SHA-256
 //	  vms/ID/                 0700, of the user that the VMM runs as
 //	    disk.qcow2            root disk
+//	    work.img              work disk
 //	    qmp.sock              the VMM's control socket
 //	    net.sock, net.pid     of the process that is the VM's network, while it runs
 //	    serial.log, vmm.log   what the guest's console and the VMM said

@@ -39,7 +39,7 @@ with what to do about it; if there is one, the exit code is 5.`,
 			return runDoctor(cmd.Context(), e, o, c)
 		},
 	}
-	cmd.Flags().StringVar(&o.purpose, "for", "", "check only what is needed for `PURPOSE`: vm-start, ssh, bundle-build")
+	cmd.Flags().StringVar(&o.purpose, "for", "", "check only what is needed for `PURPOSE`: vm-start, work-disk, ssh, bundle-build")
 	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(purposes, cobra.ShellCompDirectiveNoFileComp))
 	addFormat(cmd, &o.format)
 	return cmd

@@ -15,7 +15,7 @@ type examiner interface {
 }
 
 // purposes are what doctor can be asked about.
-var purposes = []string{"vm-start", "ssh", "bundle-build"}
+var purposes = []string{"vm-start", "work-disk", "ssh", "bundle-build"}
 
 type doctorOptions struct {
 	purpose string // "": everything

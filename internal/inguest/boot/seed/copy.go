@@ -132,10 +132,13 @@ func file(from, to string, size int64) (err error) {
 		if err != nil {
 			return err
 		}
+		if _, err := src.Seek(begin, io.SeekStart); err != nil {
+			return err
+		}
 		if _, err := dst.Seek(begin, io.SeekStart); err != nil {
 			return err
 		}
-		if _, err := io.Copy(dst, io.NewSectionReader(src, begin, end-begin)); err != nil {
+		if _, err := io.CopyN(dst, src, end-begin); err != nil {
 			return err
 		}
 		at = end
@@ -163,10 +166,13 @@ func attributes(from, to string, st *unix.Stat_t) error {
 
 // extended copies extended attributes, access control lists among them.
 func extended(from, to string) error {
-	names := make([]byte, 64<<10) // XATTR_LIST_MAX
-	n, err := unix.Llistxattr(from, names)
-	if errors.Is(err, unix.ENOTSUP) {
+	n, err := unix.Llistxattr(from, nil)
+	if n == 0 && err == nil || errors.Is(err, unix.ENOTSUP) {
 		return nil
+	}
+	names := make([]byte, n)
+	if err == nil {
+		n, err = unix.Llistxattr(from, names)
 	}
 	if err != nil {
 		return fmt.Errorf("list attributes: %w", err)

@@ -44,12 +44,16 @@ func newImage(t *testing.T, size string) string {
 	return image
 }
 
-// attach mounts an image until the test ends, or detach is called.
+// attach mounts an image, or for "" a file system in memory, until the test ends or
+// detach is called.
 func attach(t *testing.T, image string) (dir string, detach func()) {
 	t.Helper()
 	dir = t.TempDir()
-	// as the guest program does
-	if out, err := exec.Command("mount", "-o", "loop,relatime,noinit_itable", image, dir).CombinedOutput(); err != nil {
+	args := []string{"-o", "loop,relatime,noinit_itable", image, dir} // as the guest program does
+	if image == "" {
+		args = []string{"-t", "tmpfs", "seed", dir}
+	}
+	if out, err := exec.Command("mount", args...).CombinedOutput(); err != nil {
 		t.Fatalf("mount: %v\n%s", err, out)
 	}
 	mounted := true

@@ -47,6 +47,9 @@ func TestResetKeepsTheWorkDisk(t *testing.T) {
 	if _, err := m.Start(t.Context(), "web", quiet{}); err != nil {
 		t.Error(err)
 	}
+	if _, err := m.Set(t.Context(), "web", vm.Change{WorkDisk: ptr(int64(2 * larger))}); banger.CodeOf(err) != banger.WrongState || w.works[v.ID] != larger {
+		t.Errorf("to grow it while it runs: %v, %d bytes", err, w.works[v.ID])
+	}
 }
 
 // A VM without a work disk has none, in any of its life.

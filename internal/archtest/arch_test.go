@@ -45,7 +45,7 @@ var may = map[string]string{
 	"internal/storage/diskfile":      ". internal/storage",
 	"internal/storage/overlay":       ". internal/storage internal/storage/diskfile internal/host",
 	"internal/storage/clone":         ". internal/storage internal/storage/diskfile internal/reflink",
-	"internal/storage/workdisk":      ". internal/storage internal/host",
+	"internal/storage/workdisk":      ". internal/storage internal/storage/diskfile internal/host",
 	"internal/storage/storagetest":   ". internal/storage",
 	"internal/network":               ".",
 	"internal/network/addr":          ". internal/network",

@@ -18,6 +18,7 @@ import (
 
 	"banger/internal/host"
 	"banger/internal/storage"
+	"banger/internal/storage/diskfile"
 )
 
 const (
@@ -71,7 +72,7 @@ func (k Disks) Create(ctx context.Context, d storage.Disk, uuid string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return broken(d, err)
 	}
-	if err := sweep(d.Dir); err != nil {
+	if err := diskfile.Sweep(d.Dir, tempPrefix); err != nil {
 		return fmt.Errorf("create work disk: %w", err)
 	}
 	temp := filepath.Join(d.Dir, tempPrefix+rand.Text())
@@ -80,10 +81,10 @@ func (k Disks) Create(ctx context.Context, d storage.Disk, uuid string) error {
 		err = os.Rename(temp, path(d))
 	}
 	if err == nil {
-		err = syncDir(d.Dir)
+		err = diskfile.SyncDir(d.Dir)
 	}
 	if err != nil {
-		return errors.Join(full(d.Dir, fmt.Errorf("create work disk: %w", err)), remove(temp))
+		return errors.Join(full(d.Dir, fmt.Errorf("create work disk: %w", err)), diskfile.Remove(temp))
 	}
 	return nil
 }
@@ -163,7 +164,7 @@ func (k Disks) Grow(d storage.Disk) (err error) {
 
 // Remove deletes the file, and what a killed Create left of one.
 func (k Disks) Remove(d storage.Disk) error {
-	if err := errors.Join(remove(path(d)), sweep(d.Dir)); err != nil {
+	if err := errors.Join(diskfile.Remove(path(d)), diskfile.Sweep(d.Dir, tempPrefix)); err != nil {
 		return fmt.Errorf("remove work disk: %w", err)
 	}
 	return nil

@@ -89,7 +89,7 @@ func (d *daemon) checkBackend(name string) func(context.Context) doctor.Result {
 		case err != nil && uerr == nil:
 			r.Status, r.Message = doctor.Note, "not usable, new VMs run on "+used+": "+r.Message
 		case err == nil && caps.Warning != "":
-			r.Status, r.Message, r.Remedy = doctor.Warning, caps.Version+": "+caps.Warning, "see docs/backends.md"
+			r.Status, r.Message, r.Remedy = doctor.Warning, caps.Warning, "docs/backends.md says which versions are good, and where they come from"
 		}
 		return r
 	}

@@ -37,3 +37,9 @@ func Listen(path string) (l net.Listener, mend func(prepare func() error) error,
 	}
 	return s, s.mend, nil
 }
+
+// What of the host's network is the installation's, and what is taken.
+var (
+	LinksOf = linksOf
+	Routes  = routes
+)

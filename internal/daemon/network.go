@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -123,8 +122,8 @@ func linksOf(uid uint32, tag string) ([]string, error) {
 	}
 	var names []string
 	for _, l := range links {
-		if n := l.Attrs().Name; strings.HasPrefix(n, addr.TapPrefix(tag)) || n == addr.GatewayName(uid, tag) {
-			names = append(names, n)
+		if a := l.Attrs(); addr.IsLink(uid, tag, a.Name, a.Alias) {
+			names = append(names, a.Name)
 		}
 	}
 	return names, nil
@@ -143,7 +142,8 @@ func routes(tag string) ([]netip.Prefix, error) {
 	}
 	own := map[int]bool{}
 	for _, l := range links {
-		own[l.Attrs().Index] = addr.IsLink(tag, l.Attrs().Name)
+		a := l.Attrs()
+		own[a.Index] = addr.IsLink(uint32(os.Geteuid()), tag, a.Name, a.Alias)
 	}
 	var taken []netip.Prefix
 	for _, r := range list {

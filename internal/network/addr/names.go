@@ -24,9 +24,15 @@ func TapName(uid uint32, tag string, vm banger.VMID) string {
 // TapPrefix begins the names of all taps of an installation.
 func TapPrefix(tag string) string { return "bt" + tag }
 
-// IsLink reports whether a link's name is one of the installation's.
-func IsLink(tag, name string) bool {
-	return strings.HasPrefix(name, TapPrefix(tag)) || strings.HasPrefix(name, "bg"+tag)
+// Alias begins the aliases of all links of an installation. None but root can write
+// one.
+func Alias(uid uint32, tag string) string { return fmt.Sprintf("banger uid=%d tag=%s ", uid, tag) }
+
+// IsLink reports whether a link of that name and alias is one of the installation's.
+// Names alone do not tell: another user may have the same tag. Only the gateway's
+// link may lack an alias, where banger-root died over it.
+func IsLink(uid uint32, tag, name, alias string) bool {
+	return strings.HasPrefix(alias, Alias(uid, tag)) || alias == "" && name == GatewayName(uid, tag)
 }
 
 // GatewayName is the name of the link that holds the gateway's address.

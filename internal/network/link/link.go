@@ -67,7 +67,7 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 	defer h.Close()
 	s := &setter{
 		Handle: h, uid: r.uid, tag: c.Tag, net: network.SubnetOf(c.Subnet),
-		own: own(r.uid, c.Tag),
+		own: addr.Alias(r.uid, c.Tag),
 	}
 	s.survey()
 	s.refuse(c, r.resolvs)
@@ -98,7 +98,7 @@ func (r *Router) Gateway(tag string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look for the gateway's link: %w", err)
 	}
-	if !strings.HasPrefix(l.Attrs().Alias, own(r.uid, tag)+gatewayOf) {
+	if !strings.HasPrefix(l.Attrs().Alias, addr.Alias(r.uid, tag)+gatewayOf) {
 		return 0, nil // somebody else's
 	}
 	return l.Attrs().Index, nil
@@ -129,9 +129,6 @@ type setter struct {
 
 // gatewayOf comes before the subnet in the alias of a gateway's link.
 const gatewayOf = "gateway subnet="
-
-// own begins the aliases of what is an installation's.
-func own(uid uint32, tag string) string { return fmt.Sprintf("banger uid=%d tag=%s ", uid, tag) }
 
 func (s *setter) gatewayAlias() string { return s.own + gatewayOf + s.net.Prefix.String() }
 func (s *setter) tapAlias(t network.Tap) string {

@@ -52,6 +52,11 @@ Ctrl-C; where events may have been missed, an object of type lost says so.`,
 }
 
 func runEvents(ctx context.Context, e Env, o *eventsOptions, c eventer) error {
+	if o.follow {
+		var stop context.CancelFunc
+		ctx, stop = e.IO.WhileRead(ctx)
+		defer stop()
+	}
 	out := e.IO.Out
 	if e.IO.OutTerm {
 		w := streams.EscapeWriter(out)

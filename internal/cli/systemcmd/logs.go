@@ -48,6 +48,11 @@ func runLogs(ctx context.Context, e Env, o *logsOptions) error {
 		return banger.Errorf(banger.HostUnready, "read the daemon's log: %w", err)
 	}
 	defer f.Close()
+	if o.follow {
+		var stop context.CancelFunc
+		ctx, stop = e.IO.WhileRead(ctx)
+		defer stop()
+	}
 	out := e.IO.Out
 	if e.IO.OutTerm {
 		w := streams.EscapeWriter(out)

@@ -220,6 +220,30 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// Who follows a log that nobody reads any more ends, though nothing is added to it.
+func TestLogsWithoutAReader(t *testing.T) {
+	f := &fake{log: filepath.Join(t.TempDir(), "log")}
+	if err := os.WriteFile(f.log, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- f.run(t, streams.FromFiles(os.Stdin, w, os.Stderr), "daemon logs -f") }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on")
+	}
+}
+
 // A VM that does not stop keeps its daemon.
 func TestStopAll(t *testing.T) {
 	f := &fake{vms: []banger.VM{

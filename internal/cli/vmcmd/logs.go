@@ -63,6 +63,11 @@ elsewhere the bytes come as they are.`,
 }
 
 func runLogs(ctx context.Context, e Env, o *logsOptions, c logger) error {
+	if o.follow {
+		var stop context.CancelFunc
+		ctx, stop = e.IO.WhileRead(ctx)
+		defer stop()
+	}
 	out := e.IO.Out
 	if e.IO.OutTerm {
 		w := streams.EscapeWriter(out)

@@ -96,7 +96,12 @@ func TestLife(t *testing.T) {
 	_, absent := connect(t, user)
 	want(t, "nobody listens", absent, "needs_root banger-root does not run")
 
+	inherited, err := unix.Open("/etc/passwd", unix.O_RDONLY, 0) // as from a shell of root's
+	if err != nil {
+		t.Fatal(err)
+	}
 	pid := start(t, user)
+	unix.Close(inherited)
 	b, hello := connect(t, user)
 	want(t, "connect", hello, "ok")
 	want(t, "probe", b.ask("probe"), "ok")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"os"
 	"time"
@@ -93,6 +94,10 @@ func detach(uid uint32, lock *os.File, l listener) (pid int, err error) {
 		return 0, err
 	}
 	defer f.Close()
+	// sudo has closed the rest; a shell or a daemon of root's may not have.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) {
+		return 0, fmt.Errorf("keep back what is open: %w", err) // else older than Linux 5.11
+	}
 	p, err := os.StartProcess("/proc/self/exe", []string{"banger-root"}, &os.ProcAttr{
 		Dir: "/", Env: []string{fmt.Sprintf("SUDO_UID=%d", uid)}, Files: []*os.File{null, null, null, lock, f},
 		Sys: &unix.SysProcAttr{Setsid: true},

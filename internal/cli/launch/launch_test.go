@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"banger"
 	"banger/internal/api"
 	"banger/internal/cli/launch"
@@ -110,6 +112,12 @@ func TestConnectStartsOneDaemonOnly(t *testing.T) {
 	if _, _, err := l.Find(t.Context()); !errors.Is(err, launch.ErrNone) {
 		t.Fatalf("found before it was started: %v", err)
 	}
+	left := filepath.Join(t.TempDir(), "left") // by a shell: not close-on-exec
+	fd, err := unix.Open(left, unix.O_CREAT|unix.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
 	pids := make([]int, 5)
 	var wg sync.WaitGroup
 	for i := range pids {
@@ -138,6 +146,15 @@ func TestConnectStartsOneDaemonOnly(t *testing.T) {
 	}
 	if cwd, _ := os.Readlink(proc + "/cwd"); cwd != "/" {
 		t.Errorf("daemon holds %s", cwd)
+	}
+	fds, err := os.ReadDir(proc + "/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		if to, _ := os.Readlink(proc + "/fd/" + fd.Name()); to == left {
+			t.Errorf("daemon holds %s", to)
+		}
 	}
 	environ, err := os.ReadFile(proc + "/environ")
 	if err != nil || strings.Contains(string(environ), "SECRET") {

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"banger"
 )
@@ -78,6 +81,11 @@ func (l *Launcher) start() (*daemon, error) {
 	cmd.Env = kept(l.Environ)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// What our caller left open, perhaps a lock or the pipe that somebody reads to
+	// its end, is not to last as long as the daemon does.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) {
+		return nil, fmt.Errorf("keep inherited descriptors: %w", err) // else older than Linux 5.11
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, banger.Errorf(banger.HostUnready, "start the daemon: %w", err).WithRemedy("ls -l %s", exe)
 	}

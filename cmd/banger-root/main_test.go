@@ -42,9 +42,11 @@ func TestDependencies(t *testing.T) {
 // with many VMs are 400 more, 180 have systemd-resolved told, and 50 lead guests to
 // who answers them for names.
 func TestSmall(t *testing.T) {
-	const limit = 2200
+	// Of these, 690 make root disks (blockdev), and 70 check and carry requests
+	// for them: loop and mapper ioctls, the checks of two foreign files, udev.
+	const limit = 2960
 	lines := 0
-	for _, dir := range []string{".", "../../internal/privileged", "../../internal/privileged/server", "../../internal/network/link"} {
+	for _, dir := range []string{".", "../../internal/privileged", "../../internal/privileged/server", "../../internal/blockdev", "../../internal/network/link"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil || len(files) == 0 {
 			t.Fatal(dir, err)

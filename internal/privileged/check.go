@@ -19,25 +19,33 @@ var shared = netip.MustParsePrefix("100.64.0.0/10")
 // Check reports what is wrong with a request, as Invalid. What depends on the
 // host (its routes, its resolvers) is not looked at here.
 func (r Request) Check() error {
-	if (r.Op == ResolverSet) != (r.Resolver != nil) {
-		return invalid("%s and a resolver come together, or not at all", ResolverSet)
-	}
+	network, disk, resolver := false, false, false
 	switch r.Op {
 	case NetworkSet:
-		if r.Network == nil {
-			return invalid("%s without a network", r.Op)
-		}
-		return CheckConfig(*r.Network)
-	case NetworkProbe, ResolverSet, KVMAllow, KVMRevoke, RootExit:
-		if r.Network != nil {
-			return invalid("%s takes no network", r.Op)
-		}
-		if r.Resolver != nil {
-			return r.Resolver.check()
-		}
-		return nil
+		network = true
+	case ResolverSet:
+		resolver = true
+	case DiskAttach, DiskDetach, DiskStatus:
+		disk = true
+	case NetworkProbe, DiskProbe, KVMAllow, KVMRevoke, RootExit:
+	default:
+		return invalid("no operation %q", cut(string(r.Op)))
 	}
-	return invalid("no operation %q", cut(string(r.Op)))
+	switch {
+	case network != (r.Network != nil):
+		return invalid("%s with a network: %t", r.Op, r.Network != nil)
+	case disk != (r.Disk != nil):
+		return invalid("%s with a disk: %t", r.Op, r.Disk != nil)
+	case resolver != (r.Resolver != nil):
+		return invalid("%s with a resolver: %t", r.Op, r.Resolver != nil)
+	case network:
+		return CheckConfig(*r.Network)
+	case resolver:
+		return r.Resolver.check()
+	case disk:
+		return r.Disk.check(r.Op)
+	}
+	return nil
 }
 
 func (r Resolver) check() error {
@@ -46,6 +54,20 @@ func (r Resolver) check() error {
 	}
 	if a := r.Server.Addr(); !a.Is4() || !a.IsLoopback() || r.Server.Port() < 1024 {
 		return invalid("names are asked for on 127.0.0.0/8, at a port above 1023, and not at %s", cut(r.Server.String()))
+	}
+	return nil
+}
+
+// check looks at no file.
+func (d Disk) check(o Op) error {
+	if err := checkTag(d.Tag); err != nil {
+		return err
+	}
+	switch {
+	case !d.VM.Valid():
+		return invalid("VM %q is not 8 lower-case hex digits", cut(string(d.VM)))
+	case (o == DiskAttach) != (d.Size > 0):
+		return invalid("%s of %d bytes", o, d.Size)
 	}
 	return nil
 }

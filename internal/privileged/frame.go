@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -20,8 +21,9 @@ const Network = "unixpacket"
 // above what any request has: one too many is seen, and closed.
 const maxFiles = 4
 
-// Send writes v as one message. Deadlines are the connection's.
-func Send(c *net.UnixConn, v any) error {
+// Send writes v as one message, with files beside it, which stay the caller's.
+// Deadlines are the connection's.
+func Send(c *net.UnixConn, v any, files ...*os.File) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -29,7 +31,16 @@ func Send(c *net.UnixConn, v any) error {
 	if len(b) > MaxMessage {
 		return banger.Errorf(banger.Invalid, "a message of %d bytes, %d are allowed", len(b), MaxMessage)
 	}
-	_, err = c.Write(b)
+	if len(files) == 0 {
+		_, err = c.Write(b)
+		return err
+	}
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd())
+	}
+	_, _, err = c.WriteMsgUnix(b, unix.UnixRights(fds...), nil)
+	runtime.KeepAlive(files)
 	return err
 }
 

@@ -30,10 +30,23 @@ const (
 	NetworkProbe Op = "network.probe" // can network.set work here? Changes nothing
 	NetworkSet   Op = "network.set"   // make the host's network equal to Request.Network
 	ResolverSet  Op = "resolver.set"  // have the host's resolver ask Request.Resolver for .vm while the peer is connected
+	DiskProbe    Op = "disk.probe"    // can disk.attach work here, over files in the directory that comes with it?
+	DiskAttach   Op = "disk.attach"   // make Request.Disk of the image and the copy-on-write file that come with it
+	DiskDetach   Op = "disk.detach"   // take Request.Disk down
+	DiskStatus   Op = "disk.status"   // how full is it?
 	KVMAllow     Op = "kvm.allow"     // an ACL for the peer's uid on /dev/kvm
 	KVMRevoke    Op = "kvm.revoke"    // takes it back, if banger set it
 	RootExit     Op = "root.exit"     // end this banger-root; what it made stays
 )
+
+// Since is the first protocol that has the operation.
+func (o Op) Since() int {
+	switch o {
+	case ResolverSet, DiskProbe, DiskAttach, DiskDetach, DiskStatus:
+		return 2
+	}
+	return 1
+}
 
 // A Request is one message to banger-root. All of it is checked by Check.
 type Request struct {
@@ -41,6 +54,7 @@ type Request struct {
 	Op       Op              `json:"op"`
 	Network  *network.Config `json:"network,omitempty"`  // of NetworkSet, and of no other
 	Resolver *Resolver       `json:"resolver,omitempty"` // of ResolverSet, and of no other
+	Disk     *Disk           `json:"disk,omitempty"`     // of DiskAttach, DiskDetach and DiskStatus
 }
 
 // A Resolver is who knows the names of an installation's VMs.
@@ -49,14 +63,32 @@ type Resolver struct {
 	Server netip.AddrPort `json:"server"` // of the loopback, above 1023; zero: nobody any more
 }
 
+// A Disk is the root disk of one VM of the asking user's.
+type Disk struct {
+	Tag  string      `json:"tag"` // of the installation
+	VM   banger.VMID `json:"vm"`
+	Size int64       `json:"size_bytes,omitempty"` // of DiskAttach
+}
+
 // A Response answers one Request, in order.
 type Response struct {
 	Protocol int           `json:"protocol"`
-	Error    *banger.Error `json:"error,omitempty"` // nil: done
+	Error    *banger.Error `json:"error,omitempty"`       // nil: done
+	Device   string        `json:"device,omitempty"`      // of DiskAttach: path of what the user may open
+	Used     int64         `json:"used_bytes,omitempty"`  // of DiskStatus: of the copy-on-write file
+	Total    int64         `json:"total_bytes,omitempty"` // of DiskStatus
 }
 
 // files is the exact number of descriptors beside a request.
-const files = 0
+func (o Op) files() int {
+	switch o {
+	case DiskProbe:
+		return 1 // the directory
+	case DiskAttach:
+		return 2 // the image, the copy-on-write file
+	}
+	return 0
+}
 
 // ParseRequest decodes and checks one request, with which n descriptors came; an
 // error is Invalid. Nothing beside the fields that are known is accepted, and
@@ -85,8 +117,8 @@ func ParseRequest(b []byte, n int) (r Request, err error) {
 	if err != nil {
 		return Request{}, invalid("not a request of protocol %d: %v", p.Protocol, err)
 	}
-	if n != files {
-		return Request{}, invalid("%d descriptors came with %s, which has %d", n, cut(string(r.Op)), files)
+	if n != r.Op.files() {
+		return Request{}, invalid("%d descriptors came with %s, which has %d", n, cut(string(r.Op)), r.Op.files())
 	}
 	return r, r.Check()
 }

@@ -23,6 +23,51 @@ import (
 
 const good = `{"protocol":2,"op":"network.set","network":{"names":20053,"tag":"beef","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true,"nat":true}]}}`
 
+const goodDisk = `{"protocol":2,"op":"disk.attach","disk":{"tag":"beef","vm":"0a1b2c3d","size_bytes":1024}}`
+
+// A root disk's requests, the descriptors that each comes with, and what differs
+// from a good one in one thing.
+func TestDisk(t *testing.T) {
+	for msg, files := range map[string]int{
+		goodDisk:                           2,
+		`{"protocol":2,"op":"disk.probe"}`: 1,
+		`{"protocol":2,"op":"disk.detach","disk":{"tag":"beef","vm":"0a1b2c3d"}}`: 0,
+		`{"protocol":2,"op":"disk.status","disk":{"tag":"beef","vm":"0a1b2c3d"}}`: 0,
+	} {
+		for n := range 4 {
+			_, err := privileged.ParseRequest([]byte(msg), n)
+			if want := map[bool]banger.Code{true: "", false: banger.Invalid}[n == files]; banger.CodeOf(err) != want {
+				t.Errorf("%s with %d descriptors: %v", msg, n, err)
+			}
+		}
+	}
+	for name, edit := range map[string][2]string{
+		"no disk":           {`"disk":{`, `"disk":null,"x":{`},
+		"a disk too few":    {`,"disk":{"tag":"beef","vm":"0a1b2c3d","size_bytes":1024}`, ``},
+		"a disk too many":   {`disk.attach`, `disk.probe`},
+		"a network as well": {`"disk"`, `"network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[]},"disk"`},
+		"tag with a path":   {`beef`, `../x`},
+		"VM with a path":    {`0a1b2c3d`, `../../ab`},
+		"VM in capitals":    {`0a1b2c3d`, `0A1B2C3D`},
+		"no size":           {`1024`, `0`},
+		"less than none":    {`1024`, `-512`},
+		"a size to detach":  {`disk.attach`, `disk.detach`},
+		"more than int64":   {`1024`, `9223372036854775808`},
+		"a path":            {`"vm"`, `"path":"/dev/sda","vm"`},
+		"a uid":             {`"vm"`, `"uid":0,"vm"`},
+	} {
+		msg := strings.Replace(goodDisk, edit[0], edit[1], 1)
+		if msg == goodDisk {
+			t.Fatalf("%s: nothing was edited", name)
+		}
+		for n := range 3 { // whatever comes with it
+			if _, err := privileged.ParseRequest([]byte(msg), n); banger.CodeOf(err) != banger.Invalid {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
 func TestGood(t *testing.T) {
 	r, err := privileged.ParseRequest([]byte(good), 0)
 	if err != nil || r.Network.Names != 20053 || r.Network.Taps[0] != (network.Tap{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), Isolated: true, NAT: true}) {
@@ -122,6 +167,7 @@ func TestBad(t *testing.T) {
 // Whatever is accepted is what a client could have sent, and within bounds.
 func FuzzParseRequest(f *testing.F) {
 	f.Add([]byte(good))
+	f.Add([]byte(goodDisk))
 	f.Add([]byte(`{"protocol":2,"op":"root.exit"}`))
 	f.Add([]byte(`{"protocol":1,"op":"kvm.allow"}`))
 	f.Add([]byte(`{"protocol":1,"op":"network.set","network":{"tag":"0000","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3"}]}}`))

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ var ErrAbsent = errors.New("banger-root does not run")
 // methods may be called by several at once, and wait for each other.
 type Client struct {
 	conn    *net.UnixConn
+	pid     int32                    // of banger-root
 	turn    chan struct{}            // holds a value while a request is under way
 	speaks  atomic.Int32             // the protocol that banger-root knows, as far as it has said
 	answers chan privileged.Response // unbuffered: of the request that is under way
@@ -59,7 +61,7 @@ func Dial(ctx context.Context, uid int) (*Client, error) {
 		conn.Close()
 		return nil, err
 	}
-	cl := &Client{conn: conn, turn: make(chan struct{}, 1), answers: make(chan privileged.Response), done: make(chan struct{})}
+	cl := &Client{conn: conn, pid: pid, turn: make(chan struct{}, 1), answers: make(chan privileged.Response), done: make(chan struct{})}
 	cl.speaks.Store(privileged.Protocol)
 	go cl.read()
 	return cl, nil
@@ -126,48 +128,64 @@ func (c *Client) end(err error) {
 // banger refuses it, and is asked again in its own protocol. When ctx ends before
 // that the connection is closed, and what was asked for may happen or not.
 func (c *Client) ask(ctx context.Context, r privileged.Request) error {
+	_, err := c.exchange(ctx, r)
+	return err
+}
+
+// exchange is ask with files beside the request, and with the answer. To the
+// banger-root of the banger before this one it speaks as that did.
+func (c *Client) exchange(ctx context.Context, r privileged.Request, files ...*os.File) (none privileged.Response, err error) {
 	select {
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return none, ctx.Err()
 	case <-c.done:
-		return c.lost()
+		return none, c.lost()
 	}
 	if err := r.Check(); err != nil {
-		return err
+		return none, err
 	}
 	stop := context.AfterFunc(ctx, func() { c.end(ctx.Err()) })
 	defer stop()
-	spoken := c.speaks.Load()
-	err := c.exchange(ctx, r.In(int(spoken)))
-	if err != nil && c.speaks.Load() < spoken {
-		err = c.exchange(ctx, r.In(int(c.speaks.Load())))
-	}
-	return err
-}
-
-// exchange is one message and its answer.
-func (c *Client) exchange(ctx context.Context, message any) error {
-	// Its socket's buffer is empty, as at most one request is under way: this
-	// blocks on nothing but a banger-root that is stopped.
-	if err := c.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return c.failed(ctx, err)
-	}
-	if err := privileged.Send(c.conn, message); err != nil {
-		return c.failed(ctx, err)
-	}
-	select {
-	case a := <-c.answers:
+	for {
+		spoken := c.speaks.Load()
+		if r.Op.Since() > int(spoken) {
+			return none, banger.Errorf(banger.HostUnready, "the banger-root that runs (process %d) is older than this banger", c.pid).
+				WithRemedy("sudo kill %d; then: sudo banger-root", c.pid)
+		}
+		a, err := c.try(ctx, r.In(int(spoken)), files)
+		if err != nil {
+			return none, err
+		}
 		if a.Protocol == 1 {
 			c.speaks.Store(1)
 		}
-		if a.Error != nil {
-			return a.Error
+		if a.Error != nil && c.speaks.Load() < spoken {
+			continue
 		}
-		return nil
+		if a.Error != nil {
+			return none, a.Error
+		}
+		return a, nil
+	}
+}
+
+// try is one message and its answer.
+func (c *Client) try(ctx context.Context, message any, files []*os.File) (none privileged.Response, err error) {
+	// Its socket's buffer is empty, as at most one request is under way: this
+	// blocks on nothing but a banger-root that is stopped.
+	if err := c.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return none, c.failed(ctx, err)
+	}
+	if err := privileged.Send(c.conn, message, files...); err != nil {
+		return none, c.failed(ctx, err)
+	}
+	select {
+	case a := <-c.answers:
+		return a, nil
 	case <-c.done:
-		return c.failed(ctx, c.err)
+		return none, c.failed(ctx, c.err)
 	}
 }
 
@@ -202,9 +220,6 @@ func (c *Client) RevokeKVM(ctx context.Context) error {
 // VMs, for as long as this connection lives; the zero server: nobody any more. It is
 // HostUnready where the resolver cannot be told.
 func (c *Client) Resolve(ctx context.Context, tag string, server netip.AddrPort) error {
-	if err := c.since2("tells no resolver"); err != nil {
-		return err
-	}
 	return c.ask(ctx, privileged.Request{Op: privileged.ResolverSet, Resolver: &privileged.Resolver{Tag: tag, Server: server}})
 }
 
@@ -215,13 +230,11 @@ func (c *Client) Exit(ctx context.Context) error {
 
 // NAT reports why this banger-root makes none, as HostUnready: it belongs to an
 // earlier banger, as far as its answers have told.
-func (c *Client) NAT() error { return c.since2("makes no NAT") }
-
-func (c *Client) since2(lacks string) error {
+func (c *Client) NAT() error {
 	if c.speaks.Load() >= 2 {
 		return nil
 	}
-	return banger.Errorf(banger.HostUnready, "the banger-root that runs is of an earlier banger, and %s", lacks).
+	return banger.Errorf(banger.HostUnready, "the banger-root that runs is of an earlier banger, and makes no NAT").
 		WithRemedy("end it, and the next command starts yours: sudo pkill -x banger-root")
 }
 

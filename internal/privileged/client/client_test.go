@@ -2,7 +2,9 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -110,6 +112,50 @@ func TestMany(t *testing.T) {
 	}
 	c.Close()
 	gone(t, c)
+}
+
+// The banger-root of the banger before this one is spoken to as that did, so that
+// an upgrade asks for no password; what it cannot do is told with what to do.
+func TestOlderRoot(t *testing.T) {
+	netns.Enter(t)
+	const old = privileged.Protocol - 1
+	asked := make(chan int, 10)
+	listen(t, func(c *net.UnixConn) {
+		for {
+			b, files, err := privileged.Receive(c)
+			if err != nil {
+				return
+			}
+			privileged.CloseAll(files)
+			var r privileged.Request
+			a := privileged.Response{Protocol: old}
+			if err := json.Unmarshal(b, &r); err != nil || r.Protocol != old {
+				a.Error = banger.Errorf(banger.Invalid, "protocol %d is not spoken here, %d is", r.Protocol, old)
+			}
+			asked <- r.Protocol
+			if privileged.Send(c, a) != nil {
+				return
+			}
+		}
+	})
+	c := dial(t)
+	err := c.DetachDisk(t.Context(), "beef", "0a1b2c3d")
+	if e := banger.AsError(err); e == nil || e.Code != banger.HostUnready || !strings.Contains(e.Remedy, "sudo banger-root") {
+		t.Errorf("%v", err)
+	}
+	for range 2 {
+		if err := c.AllowKVM(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	close(asked)
+	var all []int
+	for p := range asked {
+		all = append(all, p)
+	}
+	if fmt.Sprint(all) != fmt.Sprint([]int{old + 1, old + 1, old, old}) {
+		t.Errorf("spoke %v", all)
+	}
 }
 
 // Who no longer waits gets its context's error, and the connection ends, as

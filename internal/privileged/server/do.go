@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
+	"banger/internal/blockdev"
 	"banger/internal/fault"
 	"banger/internal/network"
 	"banger/internal/privileged"
 )
 
-// do does what a valid request asks for, and logs it.
-func (s *server) do(c *conn, r privileged.Request) (err error) {
+// do does what a valid request asks for, and logs it. The descriptors are the
+// caller's to close.
+func (s *server) do(c *conn, r privileged.Request, files []*os.File) (a privileged.Response, err error) {
 	s.doing.Lock()
 	defer s.doing.Unlock()
 	var changes []string
@@ -23,6 +26,9 @@ func (s *server) do(c *conn, r privileged.Request) (err error) {
 	}
 	if r.Resolver != nil {
 		log = log.With("tag", r.Resolver.Tag, "server", r.Resolver.Server)
+	}
+	if r.Disk != nil {
+		log = log.With("tag", r.Disk.Tag, "vm", r.Disk.VM, "size", r.Disk.Size)
 	}
 	begun := time.Now()
 	defer func() { log.Info("request", "took", time.Since(begun), "changed", len(changes), "err", err) }()
@@ -41,9 +47,19 @@ func (s *server) do(c *conn, r privileged.Request) (err error) {
 		err = alone(privileged.RunDir, func() error { return allowKVM(s.kvm, s.uid) })
 	case r.Op == privileged.KVMRevoke:
 		err = alone(privileged.RunDir, func() error { return revokeKVM(s.kvm, s.uid) })
+	case r.Op == privileged.DiskProbe:
+		err = s.disks.Probe(files[0])
+	case r.Op == privileged.DiskAttach:
+		a.Device, err = s.disks.Attach(disk(r), r.Disk.Size, files[0], files[1])
+	case r.Op == privileged.DiskDetach:
+		err = s.disks.Detach(disk(r))
+	case r.Op == privileged.DiskStatus:
+		a.Used, a.Total, err = s.disks.Fill(disk(r))
 	} // and root.exit once it is answered
-	return err
+	return a, err
 }
+
+func disk(r privileged.Request) blockdev.Disk { return blockdev.Disk{Tag: r.Disk.Tag, VM: r.Disk.VM} }
 
 // set is not ended by who asked for it: half a network helps nobody.
 func (s *server) set(c *conn, r privileged.Request) ([]string, error) {

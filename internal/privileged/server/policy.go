@@ -28,12 +28,15 @@ type policy struct {
 func allow(path string, uid uint32, r privileged.Request) error {
 	gives := r.Op == privileged.NetworkSet && len(r.Network.Taps) == 0
 	gives = gives || r.Op == privileged.ResolverSet && !r.Resolver.Server.IsValid()
-	if gives || r.Op == privileged.KVMRevoke || r.Op == privileged.RootExit {
+	if gives || r.Op == privileged.KVMRevoke || r.Op == privileged.DiskDetach || r.Op == privileged.RootExit {
 		return nil
 	}
 	op := r.Op
-	if op == privileged.NetworkProbe {
-		op = privileged.NetworkSet // of which it asks whether it would work
+	switch op {
+	case privileged.NetworkProbe: // asks whether the other would work
+		op = privileged.NetworkSet
+	case privileged.DiskProbe, privileged.DiskStatus:
+		op = privileged.DiskAttach
 	}
 	err := privileged.RootOwned(path)
 	if errors.Is(err, fs.ErrNotExist) {

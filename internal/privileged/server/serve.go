@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"banger"
+	"banger/internal/blockdev"
 	"banger/internal/fault"
 	"banger/internal/network"
 	"banger/internal/network/link"
@@ -33,6 +34,7 @@ type server struct {
 	uid    uint32
 	router *link.Router
 	bus    string // address of the system's D-Bus
+	disks  *blockdev.Host
 	kvm    string // path of the device
 	policy string // path of the policy
 	log    *slog.Logger
@@ -133,19 +135,19 @@ func (s *server) turn(c *conn) error {
 	if broken != nil && banger.CodeOf(broken) != banger.Invalid {
 		return broken
 	}
-	r, err := privileged.Request{}, broken
+	r, answer, err := privileged.Request{}, privileged.Response{}, broken
 	if err == nil {
 		r, err = privileged.ParseRequest(b, len(files))
 	}
 	if err == nil {
-		err = s.do(c, r)
+		answer, err = s.do(c, r, files)
 	} else {
 		c.log.Warn("refused a request", "err", err)
 	}
 	if err := fault.At("answer"); err != nil {
 		return err
 	}
-	answer := privileged.Response{Protocol: privileged.Protocol, Error: banger.AsError(err)}
+	answer.Protocol, answer.Error = privileged.Protocol, banger.AsError(err)
 	if err := errors.Join(c.SetWriteDeadline(time.Now().Add(hurry)), privileged.Send(c.UnixConn, answer)); err != nil {
 		return err
 	}

@@ -135,25 +135,28 @@ func (h *Host) make(c *control, d Disk, size int64, image, cow *os.File) (dev ui
 	if i.sectors < s {
 		base = append(base, target{i.sectors, s - i.sectors, "zero", ""})
 	}
-	under, err := c.make("origin", h.named(c, d, origin), h.uuid(d)+origin, unix.DM_READONLY_FLAG, base)
+	under, err := h.device(c, d, "origin", origin, unix.DM_READONLY_FLAG, base)
 	if err != nil {
 		return 0, err
 	}
-	return c.make("snapshot", h.named(c, d, ""), h.uuid(d), 0, []target{{0, s, "snapshot", snapshotOf(number(under), loops[1].String())}})
+	return h.device(c, d, "snapshot", "", 0, []target{{0, s, "snapshot", snapshotOf(number(under), loops[1].String())}})
+}
+
+// device makes one of d's devices. Names are for people: where another user's has
+// it, the uid is added, so that nobody is kept from starting a VM by somebody who
+// took its name.
+func (h *Host) device(c *control, d Disk, what, suffix string, flags uint32, t []target) (uint64, error) {
+	name := d.name() + suffix
+	switch _, err := c.status("", name); {
+	case err == nil:
+		name = fmt.Sprintf("%s-%d%s", d.name(), h.uid, suffix)
+	case !errors.Is(err, unix.ENXIO):
+		return 0, err
+	}
+	return c.make(what, name, h.uuid(d)+suffix, flags, t)
 }
 
 func snapshotOf(origin, cow string) string { return fmt.Sprintf("%s %s P %d", origin, cow, chunk) }
-
-// named is the name of one of d's devices. Names are for people: where another
-// user's device has it, the uid is added, so that nobody can be kept from starting
-// a VM by somebody who took its name.
-func (h *Host) named(c *control, d Disk, suffix string) string {
-	name := d.name() + suffix
-	if st, err := c.status("", name); err == nil && st.uuid != h.uuid(d)+suffix {
-		return fmt.Sprintf("%s-%d%s", d.name(), h.uid, suffix)
-	}
-	return name
-}
 
 // find looks for d, and reports whether it is made of these files and has size
 // bytes.

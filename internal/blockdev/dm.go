@@ -33,7 +33,6 @@ type target struct {
 
 // A status is what the kernel says of a device.
 type status struct {
-	uuid   string
 	dev    uint64
 	active bool // it has a table, and is not suspended
 }
@@ -123,7 +122,7 @@ func (c *control) make(what, name, uuid string, flags uint32, t []target) (dev u
 func (c *control) status(uuid, name string) (s status, err error) {
 	h := about(uuid, name, 0)
 	err = fault.Do("status", func() error { _, err := c.call(unix.DM_DEV_STATUS, h, nil); return err })
-	return status{unix.ByteSliceToString(h.Uuid[:]), h.Dev, h.Flags&unix.DM_ACTIVE_PRESENT_FLAG != 0 && h.Flags&unix.DM_SUSPEND_FLAG == 0}, err
+	return status{h.Dev, h.Flags&unix.DM_ACTIVE_PRESENT_FLAG != 0 && h.Flags&unix.DM_SUSPEND_FLAG == 0}, err
 }
 
 // table is the device's table; empty where none is loaded.

@@ -165,7 +165,8 @@ func loopsOf(t []target) (all []int) {
 }
 
 // unbind waits until the loop devices that a table held are gone: the kernel
-// clears them a moment later, and whoever looks into one holds it.
+// clears them a moment later, and whoever looks into one holds it. With them go
+// those that nobody has bound, as a kill leaves them.
 func (h *Host) unbind(numbers []int) error {
 	unlock, err := h.alone()
 	if err != nil {
@@ -176,6 +177,12 @@ func (h *Host) unbind(numbers []int) error {
 		defer ctl.Close()
 		for _, n := range numbers {
 			_ = retry(func() error { return unix.IoctlSetInt(int(ctl.Fd()), unix.LOOP_CTL_REMOVE, n) })
+		}
+		all, _ := filepath.Glob("/sys/block/loop4[0-9][0-9][0-9][0-9]") // of a good pattern
+		for _, path := range all {
+			if n, err := strconv.Atoi(path[len("/sys/block/loop"):]); err == nil {
+				_ = unix.IoctlSetInt(int(ctl.Fd()), unix.LOOP_CTL_REMOVE, n) // busy if it is bound
+			}
 		}
 	}
 	return h.unhide()

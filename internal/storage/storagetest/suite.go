@@ -4,6 +4,7 @@ package storagetest
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"os"
 	"path/filepath"
@@ -102,7 +103,7 @@ func (b *bench) attached(t *testing.T) string {
 	t.Helper()
 	path, err := b.Strategy.Attach(t.Context(), b.base, b.disk)
 	must(t, err)
-	t.Cleanup(func() { must(t, b.Strategy.Detach(t.Context(), b.disk)) })
+	t.Cleanup(func() { must(t, b.Strategy.Detach(context.WithoutCancel(t.Context()), b.disk)) })
 	return path
 }
 

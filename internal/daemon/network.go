@@ -60,21 +60,29 @@ func (d *daemon) identity(ctx context.Context) error {
 	return nil
 }
 
-// newRouted is network mode routed. Where the daemon is root it starts
-// banger-root itself; else only the CLI does, which can ask for a password.
-func (d *daemon) newRouted(exe string) *routed.Attacher {
+// dialRoot connects to banger-root. Where the daemon is root it starts one
+// itself; else only the CLI does, which can ask for a password.
+func dialRoot(exe string) func(context.Context) (*client.Client, error) {
+	uid, root := os.Geteuid(), host.New(filepath.Dir(exe))
+	return func(ctx context.Context) (*client.Client, error) {
+		c, err := client.Dial(ctx, uid)
+		if uid == 0 && errors.Is(err, client.ErrAbsent) {
+			if _, err := root.Run(ctx, host.Cmd{Tool: "banger-root", Dir: "/"}); err != nil {
+				return nil, rootFailure(err)
+			}
+			c, err = client.Dial(ctx, uid)
+		}
+		return c, err
+	}
+}
+
+// newRouted is network mode routed.
+func (d *daemon) newRouted(dial func(context.Context) (*client.Client, error)) *routed.Attacher {
 	uid := uint32(os.Geteuid())
-	root := host.New(filepath.Dir(exe))
 	return routed.New(routed.Config{
 		Tag: d.tag, Subnet: d.net, Port: guestapi.Port,
 		Dial: func(ctx context.Context) (routed.Root, error) {
-			c, err := client.Dial(ctx, int(uid))
-			if uid == 0 && errors.Is(err, client.ErrAbsent) {
-				if _, err := root.Run(ctx, host.Cmd{Tool: "banger-root", Dir: "/"}); err != nil {
-					return nil, rootFailure(err)
-				}
-				c, err = client.Dial(ctx, int(uid))
-			}
+			c, err := dial(ctx)
 			if err != nil {
 				return nil, err
 			}

@@ -19,6 +19,7 @@ import (
 	"banger/internal/op"
 	"banger/internal/storage"
 	"banger/internal/storage/clone"
+	"banger/internal/storage/dmsnap"
 	"banger/internal/storage/overlay"
 	"banger/internal/storage/workdisk"
 	"banger/internal/store"
@@ -72,7 +73,8 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	tools := host.New(os.Getenv("PATH")).At("firecracker", d.config.Firecracker)
 	d.ops = op.New(d.log, time.Now)
 	d.names = &names{d: d}
-	d.routed = d.newRouted(exe)
+	dial := dialRoot(exe)
+	d.routed = d.newRouted(dial)
 	d.owners = d.owner()
 	d.usernet = d.newUsernet(tools)
 	d.scopes = &scoper{Host: tools, d: d, manager: usermanager.Of(os.Geteuid())}
@@ -83,7 +85,10 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 		firecracker.New(firecracker.Config{Host: d.scopes, Watcher: d.watcher, KVM: device, UID: os.Geteuid(), Now: time.Now, Log: d.log}),
 		qemu.New(d.scopes, d.watcher, device, os.Geteuid(), time.Now),
 	}
-	d.disks = []storage.Strategy{clone.Reflink(), overlay.New(tools), clone.Copy()}
+	d.disks = []storage.Strategy{
+		dmsnap.New(d.tag, func(ctx context.Context) (dmsnap.Root, error) { return dial(ctx) }),
+		clone.Reflink(), overlay.New(tools), clone.Copy(),
+	}
 	d.bundles = bundles{
 		builder: bundle.Builder{
 			Runner: tools, Version: version.Build(), UID: os.Geteuid(), User: userName(),

@@ -155,6 +155,12 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// Requests for root disks, sent by hand.
+const (
+	attachDisk = `{"protocol":2,"op":"disk.attach","disk":{"tag":"beef","vm":"0a1b2c3d","size_bytes":4096}}`
+	detachDisk = `{"protocol":2,"op":"disk.detach","disk":{"tag":"beef","vm":"0a1b2c3d"}}`
+)
+
 // Who started it says whom it is for.
 func TestWhose(t *testing.T) {
 	netns.Enter(t)
@@ -277,10 +283,20 @@ func TestImitated(t *testing.T) {
 // What is no request is refused, and touches nothing.
 func TestRefused(t *testing.T) {
 	netns.Enter(t)
-	start(t, user)
+	pid := start(t, user)
 	b, _ := connect(t, user)
 	want(t, "set", b.set(config(tap(1))), "ok")
 	made := netns.World()
+	nulls := func() (n int) { // it closes what came after it has answered
+		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		for _, fd := range fds {
+			if to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd.Name())); to == os.DevNull {
+				n++
+			}
+		}
+		return n
+	}
+	had := nulls()
 	good := `{"protocol":2,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[]}}`
 	for name, c := range map[string]struct {
 		msg   string
@@ -295,6 +311,11 @@ func TestRefused(t *testing.T) {
 		"an unknown field":      {strings.Replace(good, `"op"`, `"uid":0,"op"`, 1), 0, "invalid not a request of protocol 2"},
 		"an unknown operation":  {`{"protocol":2,"op":"shell"}`, 0, `invalid no operation "shell"`},
 		"a public subnet":       {strings.Replace(good, "10.77.16.0", "9.77.16.0", 1), 0, "invalid subnet"},
+		"a disk of no files":    {attachDisk, 0, "invalid 0 descriptors came with disk.attach, which has 2"},
+		"a disk of three":       {attachDisk, 3, "invalid 3 descriptors"},
+		"a disk of devices":     {attachDisk, 2, "invalid the image is not used: it is no regular file"},
+		"a probe of a device":   {`{"protocol":2,"op":"disk.probe"}`, 1, "host "},
+		"nothing to detach":     {strings.Replace(detachDisk, "beef", "dead", 1), 0, "ok"},
 		"nothing wrong, at all": {`{"protocol":2,"op":"network.probe"}`, 0, "ok"},
 	} {
 		hexed := hex.EncodeToString([]byte(c.msg))
@@ -302,6 +323,11 @@ func TestRefused(t *testing.T) {
 			continue // longer than an argument: package privileged tests it
 		}
 		want(t, name, villain(t, user, "connect", socket, hexed, strconv.Itoa(c.files)), c.want)
+	}
+	for deadline := time.Now().Add(20 * time.Second); nulls() != had; {
+		if time.Now().After(deadline) {
+			t.Fatalf("it has /dev/null open %d times, had %d", nulls(), had)
+		}
 	}
 	if got := netns.World(); got != made {
 		t.Errorf("changed:\n%s", got)
@@ -368,6 +394,21 @@ func TestPolicy(t *testing.T) {
 		}
 		want(t, c.policy, b.set(config(tap(1))), c.want)
 		want(t, c.policy+": give back", b.set(config()), "ok")
+	}
+	for policy, refused := range map[string]string{
+		"operations = [\"disk.attach\"]":               "invalid the image", // it is looked at
+		"operations = [\"network.set\"]":               "host /etc/banger/root.toml does not allow",
+		"uids = [1]\noperations = [\"disk.attach\"]":   "host /etc/banger/root.toml does not allow",
+		"subnets = []\noperations = [\"disk.attach\"]": "invalid the image",
+	} {
+		if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		by := func(msg string, files int) string {
+			return villain(t, user, "connect", socket, hex.EncodeToString([]byte(msg)), strconv.Itoa(files))
+		}
+		want(t, policy+": attach", by(attachDisk, 2), refused)
+		want(t, policy+": detach", by(detachDisk, 0), "ok")
 	}
 	for name, spoil := range map[string]func() error{
 		"a user's":             func() error { return os.Chown(file, user, 0) },

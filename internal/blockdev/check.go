@@ -55,7 +55,7 @@ func checkFile(f *os.File, mode int) (st unix.Stat_t, err error) {
 	}
 	switch {
 	case err != nil:
-	case flags&unix.O_PATH != 0 || flags&unix.O_ACCMODE != mode:
+	case flags&(unix.O_PATH|unix.O_APPEND) != 0 || flags&unix.O_ACCMODE != mode:
 		err = fmt.Errorf("it is opened with flags %#o", flags)
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		err = fmt.Errorf("it is no regular file (mode %#o)", st.Mode)

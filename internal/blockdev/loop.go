@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -175,17 +176,32 @@ func (h *Host) unbind(numbers []int) error {
 	defer unlock()
 	if ctl, err := os.OpenFile(loopControl, os.O_RDWR, 0); err == nil {
 		defer ctl.Close()
-		for _, n := range numbers {
-			_ = retry(func() error { return unix.IoctlSetInt(int(ctl.Fd()), unix.LOOP_CTL_REMOVE, n) })
-		}
-		all, _ := filepath.Glob("/sys/block/loop4[0-9][0-9][0-9][0-9]") // of a good pattern
-		for _, path := range all {
-			if n, err := strconv.Atoi(path[len("/sys/block/loop"):]); err == nil {
-				_ = unix.IoctlSetInt(int(ctl.Fd()), unix.LOOP_CTL_REMOVE, n) // busy if it is bound
+		for _, n := range loops() {
+			if slices.Contains(numbers, n) || !isBound(n) {
+				_ = retry(func() error { return unix.IoctlSetInt(int(ctl.Fd()), unix.LOOP_CTL_REMOVE, n) })
 			}
 		}
 	}
+	if slices.ContainsFunc(loops(), isBound) {
+		return nil
+	}
 	return h.unhide()
+}
+
+// loops are the numbers of banger's loop devices, bound or not.
+func loops() (all []int) {
+	paths, _ := filepath.Glob("/sys/block/loop4[0-9][0-9][0-9][0-9]") // of a good pattern
+	for _, p := range paths {
+		if n, err := strconv.Atoi(p[len("/sys/block/loop"):]); err == nil {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+func isBound(n int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/sys/block/loop%d/loop/backing_file", n))
+	return err == nil && len(b) > 0
 }
 
 // retry does f again while it is busy, up to half a second in all: udev looks at

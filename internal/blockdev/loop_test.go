@@ -337,6 +337,7 @@ func TestCheck(t *testing.T) {
 		"image larger than the disk":  {func(w *world) { must(t, os.Truncate(w.imagePath, 2*cowSize)) }, "the image is not used: it has"},
 		"file that cannot be written": {func(w *world) { reopen(&w.cow, w.cowPath, os.O_RDONLY) }, "copy-on-write file is not used: it is opened"},
 		"file for writing only":       {func(w *world) { reopen(&w.cow, w.cowPath, os.O_WRONLY) }, "copy-on-write file is not used: it is opened"},
+		"file that is appended to":    {func(w *world) { reopen(&w.cow, w.cowPath, os.O_RDWR|os.O_APPEND) }, "copy-on-write file is not used: it is opened"},
 		"file of another user":        {func(w *world) { must(t, w.cow.Chown(65533, 65533)) }, "copy-on-write file is not used: it is uid 65533's"},
 		"file without name":           {func(w *world) { os.Remove(w.cowPath) }, "copy-on-write file is not used: it has no name"},
 		"file that is too small":      {func(w *world) { must(t, w.cow.Truncate(4096)) }, "copy-on-write file is not used: it has 4096 bytes"},

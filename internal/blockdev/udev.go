@@ -30,30 +30,25 @@ func (h *Host) hide() error {
 	if b, err := os.ReadFile(h.rule()); err == nil && bytes.Equal(b, []byte(rule)) {
 		return nil
 	}
-	if err := os.Mkdir(h.rules, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(h.rules, 0o755); err == nil {
+		if err := os.Chmod(h.rules, 0o755); err != nil { // whatever the umask
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	temp := h.rule() + ".tmp"
 	if err := os.WriteFile(temp, []byte(rule), 0o644); err != nil {
 		return err
 	}
-	if err := errors.Join(os.Chmod(temp, 0o644), os.Rename(temp, h.rule())); err != nil { // whatever the umask
+	if err := errors.Join(os.Chmod(temp, 0o644), os.Rename(temp, h.rule())); err != nil {
 		return err
 	}
 	return h.reload()
 }
 
-// unhide removes the rule once no loop device of banger's is bound.
+// unhide removes the rule.
 func (h *Host) unhide() error {
-	loops, err := filepath.Glob("/sys/block/loop4[0-9][0-9][0-9][0-9]/loop/backing_file")
-	if err != nil {
-		return err
-	}
-	for _, f := range loops {
-		if b, err := os.ReadFile(f); err == nil && len(b) > 0 {
-			return nil
-		}
-	}
 	if err := os.Remove(h.rule()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -119,7 +119,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 		Owner: d.owners,
 		Guest: beside(exe, guestName), Backend: d.config.Backend, Image: c.Image, Network: string(c.Network), NoNAT: !d.config.NAT,
 		Autostart: d.firstSinceBoot(), Autostarted: d.recordBoot,
-		SerialMax: serialMax, CutLog: host.CutLog, Now: time.Now, Log: d.log,
+		SerialMax: serialMax, CutLog: host.CutLog, Room: room, Now: time.Now, Log: d.log,
 	}))
 	return nil
 }
@@ -150,6 +150,18 @@ func groupsOf(device string) []uint32 {
 		return nil
 	}
 	return []uint32{st.Gid}
+}
+
+// reserve is what a file system keeps for others than VMs: 2 % of it, at most this
+// many bytes.
+const reserve = 256 << 20
+
+func room(dir string) (free, least int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, 0, err
+	}
+	return int64(st.Bavail) * st.Bsize, min(reserve, int64(st.Blocks)*st.Bsize/50), nil
 }
 
 func hostMemory() (int64, error) {

@@ -1,6 +1,13 @@
 package vm
 
-import "banger"
+import (
+	"context"
+
+	"banger"
+)
+
+// LookAtRoom is one look.
+func LookAtRoom(m *Manager) { m.lookAtRoom(context.Background()) }
 
 // Tell makes n events up.
 func Tell(m *Manager, n int) {

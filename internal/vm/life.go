@@ -20,7 +20,9 @@ type life struct {
 	cut     chan struct{} // closed when its network was lost
 	problem error         // how; guarded by Manager.mu
 
-	lacks *banger.Problem // what its guest does without; guarded by Manager.mu
+	lacks        *banger.Problem // what its guest does without; guarded by Manager.mu
+	held, looked bool            // it is paused for want of room; this daemon has looked; both guarded by Manager.mu
+	full         error           // why it is paused, or what was lost; guarded by Manager.mu
 }
 
 // over reports whether the VMM has ended.

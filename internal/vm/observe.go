@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"errors"
 
 	"banger"
 )
@@ -62,8 +63,8 @@ func (m *Manager) view(r banger.Record) banger.VM {
 		if v.Problem == nil {
 			v.Problem = l.lacks
 		}
-		if l.problem != nil {
-			v.Problem = problem(l.problem)
+		if p := errors.Join(l.full, l.problem); p != nil {
+			v.Problem = problem(p)
 		}
 	}
 	return v

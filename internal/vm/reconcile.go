@@ -48,6 +48,7 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 		})
 	}
 	m.wait.Go(func() { m.autostarted(due) })
+	m.wait.Go(m.watchRoom)
 	for _, known := range looked {
 		select {
 		case <-known:

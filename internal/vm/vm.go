@@ -141,8 +141,9 @@ type Config struct {
 	NoNAT         bool                             // VMs in mode routed have no NAT by default
 	SerialMax     int64                            // bytes a log may have
 	CutLog        func(path string, limit int64) error
-	Autostart     bool   // VMs that start with the daemon are due: it is the first one since the host booted
-	Autostarted   func() // called once all that are due have been begun; may be nil
+	Room          func(dir string) (free, reserve int64, err error) // bytes; nil: nobody looks
+	Autostart     bool                                              // VMs that start with the daemon are due: it is the first one since the host booted
+	Autostarted   func()                                            // called once all that are due have been begun; may be nil
 	Now           func() time.Time
 	Log           *slog.Logger
 	Hook          func(id banger.VMID, step string, at steps.Phase) error // tests fail and kill with it
@@ -154,6 +155,8 @@ type Manager struct {
 	c     Config
 	locks keylock.Map[banger.VMID]
 	feed  *feed
+
+	looking sync.Mutex // one at a time looks at the room
 
 	claims sync.Mutex // held from the look at all published ports until a record is written
 

@@ -380,6 +380,14 @@ func (p *process) Shutdown(context.Context) error {
 	p.end(banger.Exit{Cause: banger.ExitGuest})
 	return nil
 }
+func (p *process) Pause(context.Context) error {
+	p.w.set("held " + strings.TrimPrefix(p.line, "vmm of "))
+	return nil
+}
+func (p *process) Resume(context.Context) error {
+	p.w.unset("held " + strings.TrimPrefix(p.line, "vmm of "))
+	return nil
+}
 func (p *process) Kill(context.Context) error {
 	p.end(banger.Exit{Cause: banger.ExitKilled})
 	return nil

@@ -1,0 +1,24 @@
+package qemu
+
+import (
+	"context"
+
+	"banger/internal/vmm"
+)
+
+var _ vmm.Pauser = (*process)(nil)
+
+// Pause implements vmm.Pauser.
+func (p *process) Pause(ctx context.Context) error { return p.say(ctx, "stop") }
+
+// Resume implements vmm.Pauser.
+func (p *process) Resume(ctx context.Context) error { return p.say(ctx, "cont") }
+
+func (p *process) say(ctx context.Context, command string) error {
+	mon := p.mon.Load()
+	if mon == nil {
+		return errLost
+	}
+	_, err := mon.command(ctx, command)
+	return err
+}

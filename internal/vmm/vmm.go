@@ -63,13 +63,6 @@ type Talker interface {
 	CutLogs(limit int64) error
 }
 
-// A Pauser is a Process whose guest can be held: it stands still, answers nobody,
-// and goes on where it was. Both are idempotent.
-type Pauser interface {
-	Pause(ctx context.Context) error
-	Resume(ctx context.Context) error
-}
-
 // Caps is what a backend offers on this host.
 type Caps struct {
 	Formats     []banger.DiskFormat // what it can boot from

@@ -44,7 +44,7 @@ func TestDependencies(t *testing.T) {
 func TestSmall(t *testing.T) {
 	// Of these, 690 make root disks (blockdev), and 70 check and carry requests
 	// for them: loop and mapper ioctls, the checks of two foreign files, udev.
-	const limit = 2960
+	const limit = 3000
 	lines := 0
 	for _, dir := range []string{".", "../../internal/privileged", "../../internal/privileged/server", "../../internal/blockdev", "../../internal/network/link"} {
 		files, err := filepath.Glob(dir + "/*.go")

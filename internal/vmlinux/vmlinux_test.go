@@ -25,7 +25,7 @@ func kernel(machine elf.Machine) []byte {
 	copy(h.Ident[:], elf.ELFMAG)
 	h.Ident[elf.EI_CLASS], h.Ident[elf.EI_DATA], h.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1
 	binary.Write(&b, binary.LittleEndian, h)
-	b.WriteString(strings.Repeat("the kernel ", 1<<19)) // more than a block of each
+	b.WriteString(strings.Repeat("the kernel ", 1<<16))
 	return b.Bytes()
 }
 

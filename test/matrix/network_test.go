@@ -164,6 +164,7 @@ func (b *box) namesOf(vms []row) (*strings.Replacer, error) {
 		pairs = append(pairs,
 			fmt.Sprintf("%q", append(key[:len(key):len(key)], a.AsSlice()...)), "TAP+ADDRESS",
 			fmt.Sprintf("%q", key), "TAP", fmt.Sprintf("%q", a.AsSlice()), "ADDRESS",
+			fmt.Sprintf("owner=%d ", addr.TapOwner(uid, tag, p, a)), "owner=OWNER ",
 			tap, "TAP", addr.TapMAC(uid, tag, id), "MAC", "vm="+v.id, "vm=ID", a.String(), "ADDRESS")
 	}
 	gateway := p.Masked().Addr().Next()

@@ -39,6 +39,7 @@ were named, the code is that of those that failed, or 1 if they differ.`,
   BANGER_RUNTIME_DIR  runtime bundle
   BANGER_BACKEND      what runs the VMs: firecracker or qemu
   BANGER_FIRECRACKER  path of the program firecracker
+  BANGER_NETWORK      network mode of new VMs: auto, user or routed
   BANGER_NETWORK_USER what network mode user is made of: auto, passt or qemu
   BANGER_LOG_LEVEL    of the daemon: debug, info, warn, error
   NO_COLOR            no colours, if it is not empty

@@ -170,6 +170,7 @@ func (c *Config) environment(env func(string) string) error {
 	s.word("BANGER_BACKEND", get("BANGER_BACKEND"), &c.Backend)
 	s.file("BANGER_FIRECRACKER", get("BANGER_FIRECRACKER"), &c.Firecracker)
 	s.level("BANGER_LOG_LEVEL", get("BANGER_LOG_LEVEL"), &c.LogLevel)
+	s.network("BANGER_NETWORK", get("BANGER_NETWORK"), &c.Defaults.Network)
 	s.oneOf("BANGER_NETWORK_USER", get("BANGER_NETWORK_USER"), userNetworks, &c.UserNetwork)
 	return s.err
 }

@@ -89,9 +89,10 @@ func TestOrder(t *testing.T) {
 	if c, err := load(t, whole, nil); err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("file: %+v, %v", c, err)
 	}
+	want.Defaults.Network = "routed"
 	want.RuntimeDirs, want.Backend, want.LogLevel, want.UserNetwork = []string{"/env", "/srv/bundle"}, "other", slog.LevelError, "passt"
 	c, err := load(t, whole, map[string]string{
-		"BANGER_RUNTIME_DIR": "/env", "BANGER_BACKEND": "other", "BANGER_LOG_LEVEL": "ERROR", "BANGER_NETWORK_USER": "passt",
+		"BANGER_RUNTIME_DIR": "/env", "BANGER_BACKEND": "other", "BANGER_LOG_LEVEL": "ERROR", "BANGER_NETWORK_USER": "passt", "BANGER_NETWORK": "routed",
 	})
 	if err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("environment: %+v, %v", c, err)
@@ -133,7 +134,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%.40q: %v (%+v), want %q", text, err, e, word)
 		}
 	}
-	for name, value := range map[string]string{"BANGER_RUNTIME_DIR": "x", "BANGER_LOG_LEVEL": "x", "BANGER_NETWORK_USER": "x", "BANGER_CONFIG": "/nowhere"} {
+	for name, value := range map[string]string{"BANGER_RUNTIME_DIR": "x", "BANGER_LOG_LEVEL": "x", "BANGER_NETWORK_USER": "x", "BANGER_NETWORK": "x", "BANGER_CONFIG": "/nowhere"} {
 		_, err := load(t, "-", map[string]string{name: value})
 		if banger.CodeOf(err) != banger.Invalid || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s=%s: %v", name, value, err)

@@ -57,14 +57,14 @@ func TestChooseBackend(t *testing.T) {
 		says              string
 	}{
 		"both work":                {want: "choosy routed"},
-		"no KVM":                   {noBackend: broken, want: "pretend user"},
+		"no KVM":                   {noBackend: broken, want: "pretend routed"},
 		"no taps":                  {noTaps: broken, want: "pretend user"},
 		"a network of its own":     {ask: vm.Create{Network: ptr("user")}, want: "pretend user"},
 		"a tap":                    {ask: vm.Create{Network: ptr("routed")}, want: "choosy routed"},
 		"a tap, but no KVM":        {ask: vm.Create{Network: ptr("routed")}, noBackend: broken, want: "pretend routed"},
 		"what cannot be published": {ask: vm.Create{Publish: &port}, want: "pretend user"},
 		"asked for":                {ask: vm.Create{Backend: ptr("choosy")}, noTaps: broken, want: "choosy routed"},
-		"asked for the other":      {ask: vm.Create{Backend: ptr("pretend")}, want: "pretend user"},
+		"asked for the other":      {ask: vm.Create{Backend: ptr("pretend")}, want: "pretend routed"},
 		"asked for, no KVM":        {ask: vm.Create{Backend: ptr("choosy")}, noBackend: broken, code: banger.HostUnready, says: "backend choosy: no KVM"},
 		"asked for both":           {ask: vm.Create{Backend: ptr("choosy"), Network: ptr("user")}, code: banger.WrongState, says: "needs a tap"},
 		"asked for an unknown one": {ask: vm.Create{Backend: ptr("bochs")}, code: banger.Invalid, says: "bochs"},
@@ -93,7 +93,7 @@ func TestChooseBackend(t *testing.T) {
 func TestSetBackend(t *testing.T) {
 	w, noBackend, _ := choosyWorld(t)
 	m := w.manager(nil)
-	if _, err := m.Create(t.Context(), vm.Create{Name: ptr("web"), Backend: ptr("pretend"), NoStart: true}, quiet{}); err != nil {
+	if _, err := m.Create(t.Context(), vm.Create{Name: ptr("web"), Backend: ptr("pretend"), Network: ptr("user"), NoStart: true}, quiet{}); err != nil {
 		t.Fatal(err)
 	}
 	set := func(c vm.Change, want string, code banger.Code) {
@@ -111,9 +111,9 @@ func TestSetBackend(t *testing.T) {
 	set(vm.Change{Network: ptr("auto")}, "choosy routed", "")
 	*noBackend = banger.Errorf(banger.HostUnready, "no KVM").WithRemedy("get one")
 	set(vm.Change{Backend: ptr("choosy")}, "choosy routed", banger.HostUnready)
-	set(vm.Change{Backend: ptr("pretend"), Network: ptr("auto")}, "pretend user", "")
+	set(vm.Change{Backend: ptr("pretend"), Network: ptr("auto")}, "pretend routed", "")
 	if _, err := m.Start(t.Context(), "web", quiet{}); err != nil {
 		t.Fatal(err)
 	}
-	set(vm.Change{Backend: ptr("pretend")}, "pretend user", banger.WrongState) // it runs
+	set(vm.Change{Backend: ptr("pretend")}, "pretend routed", banger.WrongState) // it runs
 }

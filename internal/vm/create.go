@@ -32,6 +32,9 @@ func (m *Manager) Create(ctx context.Context, c Create, rep Reporter) (banger.VM
 	if err := checkDisk(spec.Disk, img.Rootfs.Size); err != nil {
 		return banger.VM{}, err
 	}
+	if spec, err = m.settleNetwork(ctx, spec, c.NAT, rep); err != nil {
+		return banger.VM{}, err
+	}
 	if !c.NoStart {
 		if err := m.preflight(ctx, spec, rep); err != nil {
 			return banger.VM{}, err

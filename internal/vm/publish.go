@@ -38,7 +38,7 @@ func (m *Manager) checkPublish(s banger.Spec) error {
 		seen[k] = true
 	}
 	for _, n := range m.c.Nets {
-		if n.Mode() != s.Network {
+		if n.Mode() != s.Network && s.Network != banger.NetworkAuto {
 			continue
 		}
 		if pub, ok := n.(network.Publisher); ok {

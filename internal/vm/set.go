@@ -17,6 +17,9 @@ import (
 func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, error) {
 	return m.change(ctx, ref, keepsRun, func(s *subject) error {
 		spec, err := m.respec(ctx, s, c)
+		if err == nil {
+			spec, err = m.settleNetwork(ctx, spec, asked(spec.NAT), silent{m.c.Log})
+		}
 		if err != nil {
 			return err
 		}

@@ -90,11 +90,11 @@ func checkDisk(n, least int64) error {
 	return nil
 }
 
-// network returns the mode that a request means.
+// network returns the mode that a request means; auto is chosen later.
 func (m *Manager) network(ask string) (banger.NetworkMode, error) {
 	mode := banger.NetworkMode(ask)
 	if mode == banger.NetworkAuto {
-		return m.c.Nets[0].Mode(), nil
+		return mode, nil
 	}
 	var have []string
 	for _, n := range m.c.Nets {
@@ -152,7 +152,13 @@ func (m *Manager) resolve(c Create) (banger.Spec, error) {
 		return s, err
 	}
 	s.NAT = m.nat(s.Network, c.NAT)
-	return s, errors.Join(m.checkPublish(s), checkNAT(s))
+	return s, m.checkNetwork(s)
+}
+
+// checkNetwork holds what s wants of its network against what its mode can do; where
+// that is auto yet, against what any of them can.
+func (m *Manager) checkNetwork(s banger.Spec) error {
+	return errors.Join(m.checkPublish(s), checkNAT(s))
 }
 
 func orElse[T any](p *T, v T) T {

@@ -117,7 +117,8 @@ func (l *lan) fetch(vm string) string {
 // and follows what is set and what comes of the uplink while it runs.
 func TestNAT(t *testing.T) {
 	l := newLAN(t, func() { internet(t) })
-	l.boot("a", "--network", "routed")
+	l.Set("BANGER_NETWORK", "auto") // of root, with an uplink, it is routed
+	l.boot("a")
 	l.boot("b", "--network", "routed", "--nat=false")
 	if got := l.fetch("a"); got != "you are "+wanAddr.String() {
 		t.Errorf("the internet says %q", got)
@@ -150,6 +151,10 @@ func TestNAT(t *testing.T) {
 			t.Errorf("%q without an uplink: %+v", args, r)
 		}
 	}
+	if r := l.run("vm", "create", "--name", "d", "--no-start"); r.code != 0 || !strings.Contains(r.err, "network mode user: no NAT: the host has no default route") {
+		t.Errorf("auto without an uplink: %+v", r)
+	}
+	l.ok("vm", "delete", "--force", "d")
 	if v := l.show("a"); v.NAT != "off" {
 		t.Errorf("a change that failed is recorded: %s", v.NAT)
 	}

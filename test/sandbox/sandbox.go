@@ -71,6 +71,7 @@ func Make() (*Sandbox, error) {
 		"BANGER_RUN_DIR=" + s.Run,
 		"BANGER_RUNTIME_DIR=" + Runtime(),
 		"BANGER_LOG_LEVEL=debug",
+		"BANGER_NETWORK=user", // or tests as root would make taps where they run
 		"TERM=xterm", "LANG=C.UTF-8", "TMPDIR=/tmp",
 	}
 	if stack := os.Getenv("BANGER_TEST_NETWORK_USER"); stack != "" {

@@ -46,6 +46,9 @@ func (r *Router) Probe(context.Context) error {
 	if err != nil {
 		return banger.Errorf(banger.HostUnready, "the kernel has no nftables: %w", err).WithRemedy("sudo modprobe nf_tables")
 	}
+	if err := unix.Access("/proc/sys/net/ipv4/conf/default/forwarding", unix.W_OK); err != nil { // as in a container
+		return banger.Errorf(banger.HostUnready, "/proc/sys cannot be written: %w", err).WithRemedy("use --network user")
+	}
 	return nil
 }
 

@@ -449,3 +449,17 @@ func TestProbe(t *testing.T) {
 		t.Error("a probe changed something")
 	}
 }
+
+// Where sysctls cannot be written, as in a container, that is said before anything is
+// made.
+func TestReadOnlySysctls(t *testing.T) {
+	netns.Enter(t)
+	if err := link.New(uid).Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	must(0, unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""))
+	must(0, unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+	if err := link.New(uid).Probe(t.Context()); banger.CodeOf(err) != banger.HostUnready || banger.AsError(err).Remedy == "" {
+		t.Errorf("err = %v", err)
+	}
+}

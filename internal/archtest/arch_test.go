@@ -84,6 +84,7 @@ var may = map[string]string{
 	"test/sandbox":                   ". internal/api internal/api/client",
 	"test/report":                    "",
 	"test/bench":                     ". internal/api internal/api/client internal/network internal/network/addr internal/network/link internal/privileged/client test/netns test/sandbox",
+	"test/lab":                       "",
 	"test/netns":                     "",
 	"internal/cli/streams":           "",
 	"internal/cli/launch":            ". internal/api internal/api/client internal/layout internal/version internal/cli/streams internal/usermanager",
@@ -102,6 +103,7 @@ var may = map[string]string{
 var mayStart = map[string]string{
 	"test/sandbox":               "tests: a daemon of its own",
 	"test/bench":                 "measures banger's programs",
+	"test/lab":                   "tests: QEMU and what makes its disks",
 	"internal/host":              "the approved shell-out layer",
 	"internal/cli/launch":        "starts bangerd on demand",
 	"internal/privileged/server": "banger-root starts itself once more, to detach from sudo",

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// An ordinary user, installed as the README says, on a KVM that is real: from doctor to
+// nothing being left.
+func TestQEMUOnKVM(t *testing.T) {
+	scenario(t, func(h *host) {
+		before := h.left()
+		h.accelerator(dev, "kvm")
+		if got := h.ok(dev, "banger run --name one -- sh -c 'echo $(id -un) on $(hostname)'"); got != "root on one" {
+			h.Errorf("run says %q", got)
+		}
+		if argv := h.ok(dev, `tr '\0' ' ' <"/proc/$(pgrep -f ^qemu-system)/cmdline"`); !strings.Contains(argv, "-accel kvm") {
+			h.Errorf("QEMU runs as %s", argv)
+		}
+		h.ok(dev, "banger vm wait one --for booted --timeout 3m && banger vm stop one")
+		if got := h.ok(dev, "banger vm list -q --state stopped"); got != "one" {
+			h.Errorf("stopped are %q", got)
+		}
+		h.ok(dev, "banger rm one && banger daemon stop")
+		if after := h.left(); after != before {
+			h.Errorf("left:\n%s\nand before:\n%s", after, before)
+		}
+	})
+}
+
+// Who is in no group may not open /dev/kvm, and is told what to do; done, it works after
+// the next login.
+func TestKVMGroup(t *testing.T) {
+	scenario(t, func(h *host) {
+		said := h.accelerator(plain, "tcg")
+		if !strings.Contains(said, "permission denied on /dev/kvm") || !strings.Contains(said, "sudo usermod -aG kvm $USER") {
+			h.Errorf("doctor says %s", said)
+		}
+		h.ok(plain, "banger daemon stop; sudo usermod -aG kvm $USER")
+		h.logOut(plain)
+		h.accelerator(plain, "kvm")
+		h.ok(plain, "banger daemon stop")
+	})
+}
+
+// accelerator returns doctor's line on that, which has to name one.
+func (h *host) accelerator(user, want string) string {
+	h.Helper()
+	r := h.as(user, "banger doctor")
+	for line := range strings.Lines(r.out) {
+		if f := strings.Fields(line); len(f) > 2 && f[1] == "accelerator" {
+			if f[2] != want+":" {
+				h.Errorf("accelerator: %s", line)
+			}
+			return line
+		}
+	}
+	h.Fatalf("doctor says nothing of an accelerator: %+v", r)
+	return ""
+}

@@ -5,7 +5,7 @@ GO := scripts/go
 export CGO_ENABLED := 0
 
 RUN_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap uidmap e2fsprogs openssh-client ca-certificates
-TEST_PACKAGES := $(RUN_PACKAGES) passt shellcheck rsync busybox-static gcc libc6-dev bash-completion zsh fish bind9-dnsutils dnsmasq-base iproute2 dbus-daemon
+TEST_PACKAGES := $(RUN_PACKAGES) passt shellcheck rsync busybox-static gcc libc6-dev bash-completion zsh fish bind9-dnsutils dnsmasq-base iproute2 dbus-daemon python3-pip
 
 build: ## bin/banger, bin/bangerd, bin/banger-root, bin/banger-guest
 	@scripts/build
@@ -22,6 +22,13 @@ test: ## everything: check, scripts against a real daemon, real VMs
 	@scripts/need "make test" $(TEST_PACKAGES)
 	@scripts/test
 
+lab: ## scenarios in an emulated machine that has KVM and Firecracker; ONLY=TestX for some of them
+	@scripts/need "make lab" $(TEST_PACKAGES)
+	@scripts/test lab "$(ONLY)"
+
+lab-shell: build ## a shell in that machine; what was built is in /lab/bin
+	@scripts/lab shell --dir bin
+
 bench: build ## the ratios of docs/benchmarks.md; ONLY=cp,ps for some of them, which are not kept
 	@scripts/need "make bench" $(TEST_PACKAGES) curl nftables procps
 	@$(GO) run ./test/bench $(if $(ONLY),-only $(ONLY),-json docs/bench.json)
@@ -33,6 +40,6 @@ clean: ## what was built; runtime bundles stay
 	@rm -rf bin
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
-.PHONY: build demo check test bench man clean help
+.PHONY: build demo check test bench man clean help lab lab-shell

@@ -52,7 +52,7 @@ cat ssh.err console; exit 1`)
 // Device mapper has what root disks need.
 func TestDeviceMapper(t *testing.T) {
 	scenario(t, func(h *host) {
-		got := h.ok(root, `modprobe dm-snapshot && dmsetup targets && cd /tmp && truncate -s 8M image cow
+		got := h.ok(root, `modprobe -a dm-snapshot dm-zero loop && dmsetup targets && cd /tmp && truncate -s 8M image cow
 image=$(losetup -f --show -r image) && cow=$(losetup -f --show cow)
 echo "0 16384 snapshot $image $cow P 8" | dmsetup create trial && dd if=/dev/urandom of=/dev/mapper/trial bs=4k count=16 conv=fsync status=none && dmsetup status trial
 dmsetup remove --retry trial && losetup -d $image $cow`)

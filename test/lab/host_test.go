@@ -85,6 +85,8 @@ func scenario(t *testing.T, f func(*host)) {
 	if os.Getenv("BANGER_TEST") == "" {
 		t.Skip("boots a machine with KVM, Firecracker and device mapper: make lab")
 	}
+	began := time.Now()
+	defer func() { t.Logf("report: lab %-22s %4.0f s", t.Name(), time.Since(began).Seconds()) }()
 	err := attempt(t, f)
 	if errors.Is(err, errEmulator) {
 		t.Logf("report: %s once more: %v", t.Name(), err)
@@ -202,8 +204,7 @@ for f in /root/.local/state/banger /home/*/.local/state/banger /var/lib/banger; 
 	done
 done
 echo "== processes"; ps -eo pid,ppid,user,stat,args | grep -E 'banger|qemu|passt|firecracker' | grep -v grep
-echo "== journal"; journalctl --no-pager -b -n 60 -o short-monotonic
-dmesg | tail -n 20`, streams{out: &said, err: &said})
+echo "== journal"; journalctl --no-pager -n 60 -o short-monotonic`, streams{out: &said, err: &said})
 	h.Logf("logs (%v):\n%s", err, &said)
 }
 

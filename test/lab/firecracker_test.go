@@ -34,10 +34,10 @@ func TestFirecrackerByHand(t *testing.T) {
 		byHand(t, dir)
 		h.put(dev, "fc", dir)
 		h.ok(root, "ip tuntap add fc0 mode tap user dev && ip address add 172.31.9.1/32 dev fc0 && ip link set fc0 up && ip route add 172.31.9.2/32 dev fc0")
-		h.ok(dev, `cd fc && chmod 600 key && cp --sparse=always /lab/runtime/debian-12.ext4 disk && chmod 600 disk
+		h.ok(dev, `cd fc && chmod 600 key && cp /lab/small/busybox.ext4 disk && chmod 600 disk
 setsid firecracker --no-api --config-file vm.json >console 2>&1 </dev/null &`)
 		got := h.ok(dev, `cd fc && for i in $(seq 60); do
-	ssh -F /dev/null -i key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=3 -p `+strconv.Itoa(guestapi.Port)+` root@172.31.9.2 'hostname; cat /sys/class/dmi/id/sys_vendor /proc/cmdline' 2>ssh.err && exit 0
+	ssh -F /dev/null -i key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=3 -p `+strconv.Itoa(guestapi.Port)+` root@172.31.9.2 'hostname; cat /proc/cmdline' 2>ssh.err && exit 0
 	pgrep -x firecracker >/dev/null || break
 	sleep 1
 done
@@ -108,7 +108,7 @@ func byHand(t *testing.T, dir string) {
 	"machine-config": {"vcpu_count": 1, "mem_size_mib": 512},
 	"drives": [
 		{"drive_id": "root", "path_on_host": "disk", "is_root_device": false, "is_read_only": false},
-		{"drive_id": "modules", "path_on_host": "/lab/runtime/modules.ext4", "is_root_device": false, "is_read_only": true}
+		{"drive_id": "modules", "path_on_host": "/lab/small/modules.ext4", "is_root_device": false, "is_read_only": true}
 	],
 	"network-interfaces": [{"iface_id": "eth0", "host_dev_name": "fc0", "guest_mac": "02:00:00:00:00:02"}]
 }

@@ -56,7 +56,14 @@ func withLab(run func() int) (code int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	for name, from := range map[string]string{"bin": programs(), "runtime": sandbox.Runtime()} {
+	small := filepath.Join(dir, "small")
+	if err := os.Mkdir(small, 0o755); err != nil {
+		return 0, err
+	}
+	if err := smallBundle(small); err != nil {
+		return 0, fmt.Errorf("make a small bundle: %w", err)
+	}
+	for name, from := range map[string]string{"bin": programs(), "small": small, "runtime": sandbox.Runtime()} {
 		d, err := lab.image.disk(ctx, dir, name, from)
 		if err != nil {
 			return 0, err
@@ -129,12 +136,13 @@ func attempt(t *testing.T, f func(*host)) (err error) {
 	return nil
 }
 
-// install puts the programs where the README says, and the bundle where they look for it.
+// install puts the programs where the README says, and the small bundle where they look
+// for one; the real one is /lab/runtime.
 func (h *host) install() {
 	h.Helper()
 	h.ok(root, `install -m 755 /lab/bin/banger /lab/bin/bangerd /lab/bin/banger-guest /usr/local/bin
 install -D -m 755 /lab/bin/banger-root /usr/local/lib/banger/banger-root
-ln -s /lab/runtime /usr/local/runtime`)
+ln -s /lab/small /usr/local/runtime`)
 }
 
 // A result is what a command did.

@@ -11,7 +11,7 @@ func TestQEMUOnKVM(t *testing.T) {
 	scenario(t, func(h *host) {
 		before := h.left()
 		h.accelerator(dev, "kvm")
-		if got := h.ok(dev, "banger run --name one -- sh -c 'echo $(id -un) on $(hostname)'"); got != "root on one" {
+		if got := h.ok(dev, "banger run -q --name one -- sh -c 'echo $(id -un) on $(hostname)'"); got != "root on one" {
 			h.Errorf("run says %q", got)
 		}
 		if argv := h.ok(dev, `tr '\0' ' ' <"/proc/$(pgrep -f ^qemu-system)/cmdline"`); !strings.Contains(argv, "-accel kvm") {
@@ -25,6 +25,18 @@ func TestQEMUOnKVM(t *testing.T) {
 		if after := h.left(); after != before {
 			h.Errorf("left:\n%s\nand before:\n%s", after, before)
 		}
+	})
+}
+
+// The bundle's own Debian comes up. Most of the time goes into reading it once.
+func TestDebian(t *testing.T) {
+	scenario(t, func(h *host) {
+		h.ok(root, "rm /usr/local/runtime && ln -s /lab/runtime /usr/local/runtime")
+		h.ok(dev, "banger run -q --name deb -- true && banger vm wait deb --for booted --timeout 4m")
+		if got := h.ok(dev, "banger exec deb -- systemctl is-system-running --wait"); got != "running" {
+			h.Errorf("its systemd says %q", got)
+		}
+		h.ok(dev, "banger vm stop deb && banger rm deb && banger daemon stop")
 	})
 }
 

@@ -17,11 +17,11 @@ var diskName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,18}$`)
 // A disk is a file system that a machine has, read-only, as /lab/NAME.
 type disk struct{ name, file string }
 
-// disk makes a disk in a directory out of another directory's content. The lab's machine
+// disk makes a disk out of a directory's content. The lab's machine
 // gets a file system of Linux's: what is tested is what banger does with those, not
 // with one of QEMU's.
-func (i image) disk(ctx context.Context, in, name, dir string) (disk, error) {
-	d := disk{name, filepath.Join(in, name+".ext4")}
+func (i image) disk(ctx context.Context, name, dir string) (disk, error) {
+	d := disk{name, filepath.Join(i.work, name+".ext4")}
 	if !diskName.MatchString(d.name) {
 		return d, fmt.Errorf("%q is no name for a disk: at most 19 letters, digits, '.', '_' and '-'", name)
 	}

@@ -8,8 +8,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,14 +50,21 @@ func TestMain(m *testing.M) {
 
 func withLab(run func() int) (code int, err error) {
 	ctx := context.Background()
-	if lab.image, err = openImage(ctx); err != nil {
-		return 0, err
-	}
 	dir, err := os.MkdirTemp("/tmp", "banger-lab-")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, os.Interrupt, syscall.SIGTERM)
+	go func() { // QEMU ends with this process
+		<-told
+		os.RemoveAll(dir)
+		os.Exit(1)
+	}()
+	if lab.image, err = openImage(ctx, dir); err != nil {
+		return 0, err
+	}
 	small := filepath.Join(dir, "small")
 	if err := os.Mkdir(small, 0o755); err != nil {
 		return 0, err
@@ -64,7 +73,7 @@ func withLab(run func() int) (code int, err error) {
 		return 0, fmt.Errorf("make a small bundle: %w", err)
 	}
 	for name, from := range map[string]string{"bin": programs(), "small": small, "runtime": sandbox.Runtime()} {
-		d, err := lab.image.disk(ctx, dir, name, from)
+		d, err := lab.image.disk(ctx, name, from)
 		if err != nil {
 			return 0, err
 		}

@@ -20,10 +20,13 @@ var recipe []byte
 // unused is how long another recipe's image is kept for whoever goes back to it.
 const unused = 14 * 24 * time.Hour
 
-// An image is a directory that image.sh made.
-type image string
+// An image is what image.sh made.
+type image struct {
+	dir  string
+	work string // the directory of this process's machines
+}
 
-func (i image) file(name string) string { return filepath.Join(string(i), name) }
+func (i image) file(name string) string { return filepath.Join(i.dir, name) }
 
 // cache is where images are kept: $XDG_CACHE_HOME/banger/lab.
 func cache() (string, error) {
@@ -36,38 +39,39 @@ func cache() (string, error) {
 }
 
 // openImage returns the image of this recipe, and makes it first if there is none. Whoever asks
-// meanwhile waits.
-func openImage(ctx context.Context) (image, error) {
+// meanwhile waits. In work there will be a directory for each machine.
+func openImage(ctx context.Context, work string) (image, error) {
 	top, err := cache()
 	if err != nil {
-		return "", err
+		return image{}, err
 	}
 	name := fmt.Sprintf("host-%x", sha256.Sum256(recipe))[:len("host-")+16]
 	lock, err := os.OpenFile(filepath.Join(top, name+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return "", err
+		return image{}, err
 	}
 	defer lock.Close()
 	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		fmt.Fprintln(os.Stderr, "lab: waiting for another, who makes its image")
 		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-			return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
+			return image{}, fmt.Errorf("lock %s: %w", lock.Name(), err)
 		}
 	}
 	dir := filepath.Join(top, name)
+	i := image{dir, work}
 	now := time.Now()
 	if os.Chtimes(dir, now, now) == nil {
-		return image(dir), image(dir).save(ctx)
+		return i, i.save(ctx)
 	}
 	if err := removeUnused(top, now.Add(-unused)); err != nil {
-		return "", err
+		return image{}, err
 	}
 	fmt.Fprintf(os.Stderr, "lab: making its disk image out of Debian's packages (once) in %s\n", top)
 	if err := build(ctx, dir); err != nil {
-		return "", fmt.Errorf("make the lab's image: %w", err)
+		return image{}, fmt.Errorf("make the lab's image: %w", err)
 	}
 	fmt.Fprintf(os.Stderr, "lab: made in %.0f s\n", time.Since(now).Seconds())
-	return image(dir), image(dir).save(ctx)
+	return i, i.save(ctx)
 }
 
 // build makes an image aside, and gives it its name when it is whole.

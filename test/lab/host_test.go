@@ -101,8 +101,6 @@ func scenario(t *testing.T, f func(*host)) {
 	if os.Getenv("BANGER_TEST") == "" {
 		t.Skip("boots a machine with KVM, Firecracker and device mapper: make lab")
 	}
-	began := time.Now()
-	defer func() { t.Logf("report: lab %-22s %4.0f s", t.Name(), time.Since(began).Seconds()) }()
 	err := attempt(t, f)
 	if errors.Is(err, errEmulator) {
 		t.Logf("report: %s once more: %v", t.Name(), err)
@@ -114,6 +112,7 @@ func scenario(t *testing.T, f func(*host)) {
 }
 
 func attempt(t *testing.T, f func(*host)) (err error) {
+	began := time.Now()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), limit, fmt.Errorf("the scenario is not done after %s", limit))
 	defer cancel()
 	m, rootClient, err := lab.image.fresh(ctx, lab.disks)
@@ -139,6 +138,7 @@ func attempt(t *testing.T, f func(*host)) (err error) {
 		if e := m.end(); e != nil {
 			t.Error(e)
 		}
+		t.Logf("report: lab: %-22s %4.0f s, %3.0f s of CPU", t.Name(), time.Since(began).Seconds(), m.used.Seconds())
 	}()
 	h.install()
 	f(h)

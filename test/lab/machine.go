@@ -42,6 +42,7 @@ type machine struct {
 	qemu  *os.Process
 	ended chan struct{} // closed when QEMU has ended
 	err   error         // QEMU's end, once ended
+	used  time.Duration // CPU time, once ended
 	svm   atomic.Bool   // its kernel died in __svm_vcpu_run
 	dead  chan struct{} // closed when its kernel died
 }
@@ -116,6 +117,7 @@ func (m *machine) start(args []string) error {
 		}
 		m.listen(console, log)
 		m.err = cmd.Wait()
+		m.used = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 		close(m.ended)
 	}()
 	if err := <-started; err != nil {

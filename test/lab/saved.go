@@ -51,7 +51,16 @@ func (i image) save(ctx context.Context) error {
 	if err := m.freeze(ctx, filepath.Join(aside, "memory")); err != nil {
 		return fmt.Errorf("save the lab's machine: %w", err)
 	}
-	return os.Rename(aside, dir)
+	if err := os.Rename(aside, dir); err != nil {
+		return err
+	}
+	others, err := filepath.Glob(i.file("saved-*"))
+	for _, other := range others {
+		if other != dir {
+			err = errors.Join(err, os.RemoveAll(other))
+		}
+	}
+	return err
 }
 
 // freeze waits until the machine has come up, writes its memory into a file and

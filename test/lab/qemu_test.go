@@ -5,13 +5,16 @@ import (
 	"testing"
 )
 
+// cheap are the flags of a VM that costs little: each CPU's ticks alone cost much here.
+const cheap = "--cpu 1 --memory 256MiB"
+
 // An ordinary user, installed as the README says, on a KVM that is real: from doctor to
 // nothing being left.
 func TestQEMUOnKVM(t *testing.T) {
 	scenario(t, func(h *host) {
 		before := h.left()
 		h.accelerator(dev, "kvm")
-		if got := h.ok(dev, "banger run -q --name one -- sh -c 'echo $(id -un) on $(hostname)'"); got != "root on one" {
+		if got := h.ok(dev, "banger run -q "+cheap+" --name one -- sh -c 'echo $(id -un) on $(hostname)'"); got != "root on one" {
 			h.Errorf("run says %q", got)
 		}
 		if argv := h.ok(dev, `tr '\0' ' ' <"/proc/$(pgrep -f ^qemu-system)/cmdline"`); !strings.Contains(argv, "-accel kvm") {
@@ -32,7 +35,7 @@ func TestQEMUOnKVM(t *testing.T) {
 func TestDebian(t *testing.T) {
 	scenario(t, func(h *host) {
 		h.ok(root, "rm /usr/local/runtime && ln -s /lab/runtime /usr/local/runtime")
-		h.ok(dev, "banger run -q --name deb -- true && banger vm wait deb --for booted --timeout 4m")
+		h.ok(dev, "banger run -q "+cheap+" --name deb -- true && banger vm wait deb --for booted --timeout 4m")
 		if got := h.ok(dev, "banger exec deb -- systemctl is-system-running --wait"); got != "running" {
 			h.Errorf("its systemd says %q", got)
 		}

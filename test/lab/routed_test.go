@@ -8,7 +8,7 @@ import (
 func TestRouted(t *testing.T) {
 	scenario(t, func(h *host) {
 		before := h.left()
-		h.ok(dev, "banger run --name one --network routed -- true")
+		h.ok(dev, "banger run "+cheap+" --name one --network routed -- true")
 		pings := func(vm string) {
 			h.Helper()
 			h.ok(dev, `ping -c 1 -W 20 "$(banger vm show `+vm+` -o json | sed -n 's/.*"address": "\([0-9.]*\).*/\1/p' | head -n 1)"`)
@@ -20,7 +20,7 @@ func TestRouted(t *testing.T) {
 		}
 		h.ok(root, "kill -9 $(pgrep -x banger-root)")
 		pings("one")
-		h.ok(dev, "banger run --name two --network routed -- true")
+		h.ok(dev, "banger run "+cheap+" --name two --network routed -- true")
 		pings("two")
 		h.ok(dev, "banger rm --force one two && banger daemon stop")
 		h.ok(root, `pid=$(pgrep -x banger-root); kill $pid; timeout 60 tail --pid=$pid -f /dev/null`)
@@ -36,7 +36,7 @@ func TestNames(t *testing.T) {
 		if r := h.as(dev, "banger dns status; banger dns install | sh"); r.code != 0 {
 			h.Fatalf("dns install: %+v", r)
 		}
-		h.ok(dev, "banger run --name web --network routed -- true")
+		h.ok(dev, "banger run "+cheap+" --name web --network routed -- true")
 		address := h.ok(dev, "banger vm show web -o json | sed -n 's/.*\"address\": \"\\([0-9.]*\\).*/\\1/p' | head -n 1")
 		if got := h.ok(dev, "getent hosts web.vm"); got == "" || got[:min(len(address), len(got))] != address {
 			h.Errorf("web.vm is %q, not %q", got, address)

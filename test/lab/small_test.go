@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"banger"
 	"banger/test/sandbox"
@@ -71,7 +72,14 @@ func busyboxImage(file string) error {
 	if err := tool("cp", "-L", busybox, filepath.Join(root, "bin", "busybox")); err != nil {
 		return err
 	}
-	for _, name := range []string{"sh", "cat", "ls", "id", "hostname", "uname", "ping", "ip", "sleep", "ps", "kill", "mount", "df", "dd", "sync", "poweroff", "reboot", "touch", "mkdir", "rm"} {
+	names, err := exec.Command(busybox, "--list").Output()
+	if err != nil {
+		return err
+	}
+	for _, name := range strings.Fields(string(names)) {
+		if name == "busybox" {
+			continue
+		}
 		if err := os.Symlink("busybox", filepath.Join(root, "bin", name)); err != nil {
 			return err
 		}

@@ -71,6 +71,31 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// From every point of an attach on everything fails, its undo, too: both are told,
+// and what is left goes with the next detach.
+func TestUndoFails(t *testing.T) {
+	w := newDisks(t)
+	must(t, os.MkdirAll(fault.Dir, 0o711))
+	t.Cleanup(func() { os.Remove(fault.Dir + "/points"); os.Remove(fault.Dir + "/fault") })
+	joined := 0
+	for n := 1; ; n++ {
+		must(t, os.WriteFile(fault.Dir+"/fault", fmt.Appendf(nil, "%d break", n), 0o600))
+		out, err := exec.Command("/proc/self/exe", "-test.run=^$", "attach", w.dir).CombinedOutput()
+		must(t, os.Remove(fault.Dir+"/fault"))
+		if strings.Contains(string(out), "\nundo: ") && strings.Count(string(out), "injected at ") >= 2 {
+			joined++
+		}
+		must(t, w.host.Detach(disk))
+		w.nothing(t)
+		if err == nil {
+			break // fewer points than that
+		}
+	}
+	if joined < 8 {
+		t.Errorf("both failures were told %d times", joined)
+	}
+}
+
 func init() {
 	if len(os.Args) != 4 || os.Args[1] != "-test.run=^$" {
 		return

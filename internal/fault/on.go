@@ -24,7 +24,8 @@ var (
 // At passes a point. Its name is appended to Dir/points. Dir/fault, if there is
 // one, holds "N fail" or "N kill": at the N-th point that is passed from then
 // on, from 1, At returns an error, or the process is killed as by SIGKILL. The
-// file is removed first, so that the next process lives. While there is a
+// file is removed first, so that the next process lives. "N break" lets that point
+// and all later ones fail, and leaves the file. While there is a
 // Dir/calm the point "set again" always fails, and counts for nothing: what
 // banger-root does of itself would come between, whenever it likes.
 func At(point string) error {
@@ -48,8 +49,11 @@ func At(point string) error {
 	passed++
 	var n int
 	var what string
-	if _, err := fmt.Sscanf(order, "%d %s", &n, &what); err != nil || n != passed {
+	if _, err := fmt.Sscanf(order, "%d %s", &n, &what); err != nil || n > passed || n < passed && what != "break" {
 		return nil
+	}
+	if what == "break" {
+		return fmt.Errorf("injected at %s", point)
 	}
 	os.Remove(Dir + "/fault")
 	if what == "kill" {

@@ -9,26 +9,30 @@ import (
 const cheap = "--cpu 1 --memory 256MiB"
 
 // An ordinary user, installed as the README says, on a KVM that is real: from doctor to
-// nothing being left.
-func TestQEMUOnKVM(t *testing.T) {
-	scenario(t, func(h *host) {
-		before := h.left()
-		h.accelerator(dev, "kvm")
-		if got := h.ok(dev, "banger run -q "+cheap+" --name one -- sh -c 'echo $(id -un) on $(hostname)'"); got != "root on one" {
-			h.Errorf("run says %q", got)
-		}
-		if argv := h.ok(dev, `tr '\0' ' ' <"/proc/$(pgrep -f ^qemu-system)/cmdline"`); !strings.Contains(argv, "-accel kvm") {
-			h.Errorf("QEMU runs as %s", argv)
-		}
-		h.ok(dev, "banger vm wait one --for booted --timeout 3m && banger vm stop one")
-		if got := h.ok(dev, "banger vm list -q --state stopped"); got != "one" {
-			h.Errorf("stopped are %q", got)
-		}
-		h.ok(dev, "banger rm one && banger daemon stop")
-		if after := h.left(); after != before {
-			h.Errorf("left:\n%s\nand before:\n%s", after, before)
-		}
-	})
+// nothing being left. And the same as root, where the VMM has a uid of its own.
+func TestQEMUOnKVM(t *testing.T)       { scenario(t, func(h *host) { h.life(dev) }) }
+func TestQEMUOnKVMAsRoot(t *testing.T) { scenario(t, func(h *host) { h.life(root) }) }
+
+func (h *host) life(user string) {
+	before := h.left()
+	h.accelerator(user, "kvm")
+	if got := h.ok(user, "banger run -q "+cheap+" --name one -- sh -c 'echo $(id -un) on $(hostname)'"); got != "root on one" {
+		h.Errorf("run says %q", got)
+	}
+	if argv := h.ok(user, `tr '\0' ' ' <"/proc/$(pgrep -f ^qemu-system)/cmdline"`); !strings.Contains(argv, "-accel kvm") {
+		h.Errorf("QEMU runs as %s", argv)
+	}
+	if owner := h.ok(root, `stat -c %U "/proc/$(pgrep -f ^qemu-system)"`); owner == root || user != root && owner != user {
+		h.Errorf("QEMU is %s's", owner)
+	}
+	h.ok(user, "banger vm wait one --for booted --timeout 3m && banger vm stop one")
+	if got := h.ok(user, "banger vm show one"); !strings.Contains(got, "stopped") {
+		h.Errorf("after a stop:\n%s", got)
+	}
+	h.ok(user, "banger rm one && banger daemon stop")
+	if after := h.left(); after != before {
+		h.Errorf("left:\n%s\nand before:\n%s", after, before)
+	}
 }
 
 // The bundle's own Debian comes up. Most of the time goes into reading it once.

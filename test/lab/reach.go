@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -32,8 +33,14 @@ func (i image) clientConfig(user string) (*ssh.ClientConfig, error) {
 		HostKeyAlgorithms: []string{known.Type()}}, nil
 }
 
+// attemptLimit bounds one attempt to log in: QEMU's port accepts, and says nothing, while
+// there is nobody behind it.
+const attemptLimit = time.Minute
+
 // dial is ssh.Dial, except that it ends with ctx.
 func dial(ctx context.Context, addr string, config *ssh.ClientConfig) (*ssh.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
+	defer cancel()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -58,6 +65,8 @@ type streams struct {
 // command runs a line of sh(1) and returns its exit code; 128 and more if a signal ended
 // it. An error is one of the way there, or the machine's end.
 func (m *machine) command(ctx context.Context, c *ssh.Client, line string, s streams) (int, error) {
+	stop := context.AfterFunc(ctx, func() { c.Close() }) // what waits for an answer has no deadline of its own
+	defer stop()
 	session, err := c.NewSession()
 	if err != nil {
 		return 0, m.lost(err)

@@ -169,6 +169,6 @@ func (b *box) namesOf(vms []row) (*strings.Replacer, error) {
 	}
 	gateway := p.Masked().Addr().Next()
 	pairs = append(pairs, addr.GatewayName(uid, tag), "GATEWAY", addr.GatewayMAC(uid, tag), "MAC",
-		gateway.String(), "GATEWAY-ADDRESS", "tag="+tag, "tag=TAG", fmt.Sprintf("banger_%d_%s", uid, tag), "banger_UID_TAG")
+		"subnet="+p.Masked().String(), "subnet=SUBNET", gateway.String(), "GATEWAY-ADDRESS", "tag="+tag, "tag=TAG", fmt.Sprintf("banger_%d_%s", uid, tag), "banger_UID_TAG")
 	return strings.NewReplacer(pairs...), nil
 }

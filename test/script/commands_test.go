@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -17,10 +18,9 @@ import (
 	"sync"
 	"syscall"
 
-	"io"
-
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"banger/internal/api"
 	"banger/test/sandbox"
 )
 
@@ -87,12 +87,19 @@ func call(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = ts.Stdout().Write(body)
 	ts.Check(err)
 	var answer struct {
+		Op    string
 		Error struct{ Code string }
 	}
 	got := "ok"
 	if resp.StatusCode != http.StatusOK {
 		ts.Check(json.Unmarshal(body, &answer))
 		got = answer.Error.Code
+	} else if json.Unmarshal(body, &answer) == nil && answer.Op != "" {
+		resp, err := c.Get("http://banger" + api.OpEventsPath(answer.Op, 0)) // to the operation's end
+		ts.Check(err)
+		defer resp.Body.Close()
+		_, err = io.Copy(io.Discard, resp.Body)
+		ts.Check(err)
 	}
 	if got != args[0] {
 		ts.Fatalf("api %s %s: %s %s, want %s", args[1], args[2], resp.Status, body, args[0])

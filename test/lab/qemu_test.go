@@ -16,7 +16,7 @@ func TestQEMUOnKVMAsRoot(t *testing.T) { scenario(t, func(h *host) { h.life(root
 func (h *host) life(user string) {
 	before := h.left()
 	h.accelerator(user, "kvm")
-	if got := h.ok(user, "banger run -q "+cheap+" --name one -- sh -c 'echo $(id -un) on $(hostname)'"); got != "root on one" {
+	if got := h.ok(user, "banger run -q "+cheap+" --name one -- sh -c 'echo uid $(id -u) on $(hostname)'"); got != "uid 0 on one" {
 		h.Errorf("run says %q", got)
 	}
 	if argv := h.ok(user, `tr '\0' ' ' <"/proc/$(pgrep -f ^qemu-system)/cmdline"`); !strings.Contains(argv, "-accel kvm") {

@@ -5,13 +5,13 @@
 set -euo pipefail
 table=$1 uid=$2 gateway=$3 mac=$4 alias=$5 address=$6
 quiet='net.ipv6.conf.%s.disable_ipv6=1\nnet.ipv6.conf.%s.accept_ra=0\n'
-guarded="$quiet"'net.ipv4.conf.%s.accept_local=0\nnet.ipv4.conf.%s.route_localnet=0\nnet.ipv4.conf.%s.accept_redirects=0\nnet.ipv4.conf.%s.proxy_arp=0\nnet.ipv4.conf.%s.rp_filter=1\nnet.ipv4.conf.%s.forwarding=1\n'
+guarded="$quiet"'net.ipv4.conf.%s.accept_local=0\nnet.ipv4.conf.%s.route_localnet=0\nnet.ipv4.conf.%s.accept_redirects=0\nnet.ipv4.conf.%s.accept_source_route=0\nnet.ipv4.conf.%s.proxy_arp=0\nnet.ipv4.conf.%s.rp_filter=1\nnet.ipv4.conf.%s.forwarding=1\n'
 links='' up='' sysctls='' names='' leases=''
 while IFS='|' read -r name hw what to; do
 	links+="tuntap add dev $name mode tap user $uid"$'\n'"link set dev $name address $hw alias \"$what\""$'\n'
 	up+="link set dev $name up"$'\n'"route add $to/32 dev $name src $address scope link proto static"$'\n'
 	# shellcheck disable=SC2059 # the format is ours
-	printf -v s "$guarded" "$name" "$name" "$name" "$name" "$name" "$name" "$name" "$name"
+	printf -v s "$guarded" "$name" "$name" "$name" "$name" "$name" "$name" "$name" "$name" "$name"
 	sysctls+=$s names+="\"$name\"," leases+="\"$name\" . $to,"
 done
 

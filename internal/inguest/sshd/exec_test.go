@@ -9,12 +9,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"banger/internal/guestapi"
 )
@@ -196,6 +198,11 @@ func TestExitSignal(t *testing.T) {
 
 // TestHangUp: a command whose client is gone gets SIGHUP, all of its group.
 func TestHangUp(t *testing.T) {
+	if signal.Ignored(unix.SIGHUP) { // by nohup(1), and then by the command, too
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, unix.SIGHUP)
+		defer signal.Stop(c)
+	}
 	for _, lost := range []string{"connection", "channel"} {
 		t.Run(lost, func(t *testing.T) {
 			g := newGuest(t)

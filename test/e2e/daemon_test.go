@@ -206,7 +206,7 @@ func TestImageDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	blobs, err := filepath.Glob(filepath.Join(b.State, "blobs", "*"))
-	if err != nil || len(blobs) != 4 {
+	if err != nil || len(blobs) != 5 {
 		t.Fatalf("blobs: %v, %v", blobs, err)
 	}
 	root := ""

@@ -62,7 +62,7 @@ func TestStateDirectory(t *testing.T) {
 			if err := os.Mkdir(b.State, 0o711); err != nil {
 				t.Fatal(err)
 			}
-			if err := unix.Mount("banger", b.State, "tmpfs", 0, "size=64m,mode=711"); err != nil {
+			if err := unix.Mount("banger", b.State, "tmpfs", 0, "size=128m,mode=711"); err != nil {
 				t.Fatal(err)
 			}
 		})

@@ -55,31 +55,36 @@ func (m *Manager) cutOff(rec banger.Record, l *life, why error) {
 	m.c.Log.Error("a VM has lost its network", "vm", rec.ID, "name", rec.Spec.Name, "err", why)
 	m.mu.Lock()
 	l.problem, l.ready = why, false
-	close(l.cut)
 	m.changed()
 	m.mu.Unlock()
 	m.c.Guests.Drop(rec.ID, l.launch) // ends the commands that run over it
 }
 
-// lostNetwork is why nothing leads to a VM that runs, nil if something does.
-func (m *Manager) lostNetwork(l *life) error {
+// deaf is why a VM that runs cannot answer, nil if it can: nothing leads to it, or
+// it is held.
+func (m *Manager) deaf(l *life) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if l.problem == nil && l.held {
+		return l.full
+	}
 	return l.problem
 }
 
-// untilCut returns a context that ends when the VM loses its network, with the
+// untilDeaf returns a context that ends when the VM can answer no more, with the
 // reason as its cause.
-func (m *Manager) untilCut(ctx context.Context, l *life) (context.Context, func()) {
+func (m *Manager) untilDeaf(ctx context.Context, l *life) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		select {
-		case <-l.cut:
-			cancel(m.lostNetwork(l))
-		case <-ctx.Done():
-		}
+		_ = m.await(ctx, func() (bool, error) { // it fails as ctx ends, or the daemon
+			why := m.deaf(l)
+			if why != nil {
+				cancel(why)
+			}
+			return why != nil, nil
+		})
 	}()
 	return ctx, func() { cancel(nil); <-done }
 }

@@ -122,12 +122,12 @@ func (m *Manager) reach(ctx context.Context, r banger.Record) (Guest, *life, err
 	}
 	limited, cancel := m.untilReady(ctx)
 	defer cancel()
-	limited, stop := m.untilCut(limited, l)
+	limited, stop := m.untilDeaf(limited, l)
 	defer stop()
 	s := subject{m: m, rec: r}
 	g, err := m.c.Guests.Reach(limited, s.target(), l.gone)
-	if lost := m.lostNetwork(l); lost != nil && !l.over() {
-		return nil, nil, unreachable(r.Spec.Name, lost)
+	if why := m.deaf(l); why != nil && !l.over() {
+		return nil, nil, unreachable(r.Spec.Name, why)
 	}
 	if err != nil && m.parting(ctx, r.ID, l) {
 		return nil, nil, banger.Errorf(banger.WrongState, "%s has just ended: %w", r.Spec.Name, err).WithRemedy("banger start %s", r.Spec.Name)

@@ -16,13 +16,13 @@ type life struct {
 	told   bool          // that it is ready was an event, perhaps of an earlier daemon; guarded by Manager.mu
 	ready  bool          // the guest program has answered; guarded by Manager.mu
 
-	guarded bool          // the loss of its network is noticed; guarded by the VM's lock
-	cut     chan struct{} // closed when its network was lost
-	problem error         // how; guarded by Manager.mu
+	guarded bool  // the loss of its network is noticed; guarded by the VM's lock
+	problem error // how it was lost; guarded by Manager.mu
 
-	lacks        *banger.Problem // what its guest does without; guarded by Manager.mu
-	held, looked bool            // it is paused for want of room; this daemon has looked; both guarded by Manager.mu
-	full         error           // why it is paused, or what was lost; guarded by Manager.mu
+	lacks *banger.Problem // what its guest does without; guarded by Manager.mu
+	room  *stake          // what it needs room for, once looked at; guarded by Manager.looking
+	held  bool            // it is paused for want of room; guarded by Manager.mu
+	full  error           // why it is paused, or what was lost; guarded by Manager.mu
 }
 
 // over reports whether the VMM has ended.
@@ -45,7 +45,7 @@ func (m *Manager) life(id banger.VMID) *life {
 // watch takes a VMM under the daemon's eyes: one goroutine that sleeps until
 // it ends.
 func (m *Manager) watch(id banger.VMID, launch string, p vmm.Process) *life {
-	l := &life{launch: launch, proc: p, gone: make(chan struct{}), cut: make(chan struct{})}
+	l := &life{launch: launch, proc: p, gone: make(chan struct{})}
 	m.mu.Lock()
 	m.lives[id] = l
 	m.changed()

@@ -56,7 +56,7 @@ func (m *Manager) view(r banger.Record) banger.VM {
 	if l != nil && !l.over() {
 		h := l.proc.Handle()
 		v.PID, v.Accelerator = h.PID, h.Accelerator
-		v.Ready = l.ready && v.State == banger.StateRunning
+		v.Ready = l.ready && !l.held && v.State == banger.StateRunning
 		if r.Run != nil {
 			v.StartedAt, v.Stack, v.StackNote = r.Run.StartedAt, r.Run.Endpoint.Stack, r.Run.Endpoint.Note
 		}

@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"banger"
@@ -19,8 +20,29 @@ const (
 	nearly    = 20 // times the reserve
 )
 
-// watchRoom holds VMs before the host has no room for what they write: a snapshot
-// whose store cannot take a write is lost, whole, and one that is held goes on.
+// errPaused is in the error of whatever cannot be had of a VM that is held.
+var errPaused = errors.New("paused")
+
+// A stake is what a VM that runs has to lose when its host has no room for what
+// it writes.
+type stake struct {
+	name    string
+	disk    storage.Disk
+	gauge   storage.Gauge // nil: the root disk is of none
+	pauser  vmm.Pauser    // nil: it cannot be held
+	staller vmm.Staller   // nil: a write that finds no room fails in the guest
+
+	looked bool // whether it is held, or an earlier daemon held it, is known
+	again  bool // it stalled though there was room
+}
+
+// early reports whether the VM has to be held before a write finds no room: a
+// snapshot whose store cannot take one is lost, whole, and a guest that is told of
+// a failure gives its file system up.
+func (k *stake) early() bool { return k.pauser != nil && (k.gauge != nil || k.staller == nil) }
+
+// watchRoom holds VMs for which the host has no room, and lets them go on when it
+// has.
 func (m *Manager) watchRoom() {
 	if m.c.Room == nil {
 		return
@@ -41,78 +63,130 @@ func (m *Manager) watchRoom() {
 	}
 }
 
-// lookAtRoom looks once, at each VM that runs on a disk that can be lost so, and
-// reports whether one of them has little room.
+// lookAtRoom looks once, at each VM that runs, and reports whether one that must be
+// held in time has little room.
 func (m *Manager) lookAtRoom(ctx context.Context) (little bool) {
 	m.looking.Lock()
 	defer m.looking.Unlock()
 	m.mu.Lock()
-	some := len(m.lives) > 0
+	lives := maps.Clone(m.lives)
 	m.mu.Unlock()
-	if !some {
-		return false
-	}
-	recs, err := m.c.Store.VMs(ctx)
-	if err != nil {
-		return false // whoever needs the records says so
-	}
-	for _, r := range recs {
-		l := m.life(r.ID)
-		if l == nil || l.over() {
+	for id, l := range lives {
+		if l.over() {
 			continue
 		}
-		d := (&subject{m: m, rec: r}).storageDisk()
-		g, ok := storage.Of(d, m.c.Disks...).(storage.Gauge)
-		p, can := l.proc.(vmm.Pauser)
-		if !ok || !can {
-			continue
-		}
-		near, err := m.roomFor(ctx, r, l, p, d, g)
+		near, err := m.roomFor(ctx, id, l)
 		if err != nil && !l.over() && ctx.Err() == nil {
-			m.c.Log.Error("look after the room for a VM's disk", "vm", r.ID, "name", r.Spec.Name, "err", err)
+			m.c.Log.Error("look after the room for a VM's disk", "vm", id, "err", err)
 		}
 		little = little || near
 	}
 	return little
 }
 
+// stakeOf is read once per life: a disk is not changed under a VM that runs.
+func (m *Manager) stakeOf(ctx context.Context, id banger.VMID, l *life) (*stake, error) {
+	if l.room != nil {
+		return l.room, nil
+	}
+	r, err := m.c.Store.VM(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	k := &stake{name: r.Spec.Name, disk: (&subject{m: m, rec: r}).storageDisk()}
+	k.gauge, _ = storage.Of(k.disk, m.c.Disks...).(storage.Gauge)
+	k.pauser, _ = l.proc.(vmm.Pauser)
+	k.staller, _ = l.proc.(vmm.Staller)
+	l.room = k
+	return k, nil
+}
+
 // roomFor holds a VM below the reserve and lets it go above twice that. One that
 // an earlier daemon held is let go when there is room, whether it is held or not.
-func (m *Manager) roomFor(ctx context.Context, r banger.Record, l *life, p vmm.Pauser, d storage.Disk, g storage.Gauge) (near bool, err error) {
-	free, reserve, err := m.c.Room(d.Dir)
+func (m *Manager) roomFor(ctx context.Context, id banger.VMID, l *life) (near bool, err error) {
+	k, err := m.stakeOf(ctx, id, l)
 	if err != nil {
 		return false, err
 	}
-	near = free < nearly*reserve
 	m.mu.Lock()
-	held, looked := l.held, l.looked
+	held := l.held
 	m.mu.Unlock()
+	stalled := k.staller != nil && k.staller.Stalled()
+	if !k.early() && !held && !stalled && !k.again {
+		return false, nil
+	}
+	free, reserve, err := m.c.Room(k.disk.Dir)
+	if err != nil {
+		return false, err
+	}
+	near = k.early() && free < nearly*reserve
 	switch {
-	case free < reserve && !held:
-		if err := p.Pause(ctx); err != nil {
-			return near, err
+	case !held && (k.early() && free < reserve || stalled && free < 2*reserve):
+		if !stalled { // one that is stays as it is, also under the next daemon
+			if err := k.pauser.Pause(ctx); err != nil {
+				return near, err
+			}
 		}
-		m.c.Log.Warn("a VM is paused until there is room", "vm", r.ID, "name", r.Spec.Name, "free", free, "reserve", reserve)
-		m.noRoom(l, true, banger.Errorf(banger.HostUnready, "paused: %s has %s left, and less than %s would lose its root disk",
-			d.Dir, banger.FormatSize(free>>20<<20), banger.FormatSize(reserve>>20<<20)).WithRemedy("make room, and it goes on: df -h %s", d.Dir))
-	case free >= 2*reserve && (held || !looked):
-		// Too late is told before it is seen by the guest alone.
-		_, _, lost := g.Fill(ctx, d)
-		if banger.CodeOf(lost) != banger.WrongState {
-			lost = nil
-		}
-		if err := p.Resume(ctx); err != nil {
-			return near, errors.Join(err, lost)
-		}
-		m.noRoom(l, false, lost)
+		m.c.Log.Warn("a VM is paused until there is room", "vm", id, "name", k.name, "free", free, "reserve", reserve)
+		m.noRoom(l, true, noRoomIn(k.disk.Dir, free, 2*reserve))
+	case free >= 2*reserve && (held || stalled || k.early() && !k.looked):
+		err := m.goOn(ctx, k, l, stalled && !held)
+		return near, err
+	case k.again && !stalled:
+		k.again = false
+		m.noRoom(l, false, nil)
 	}
 	return near, nil
+}
+
+// goOn lets a VM go on. again: it stalled though there was room, as some file
+// systems know no room by other bounds (a quota); if it goes on stalling, that is
+// what is told.
+func (m *Manager) goOn(ctx context.Context, k *stake, l *life, again bool) error {
+	var told error
+	if k.gauge != nil { // too late is told before it is seen by the guest alone
+		if _, _, err := k.gauge.Fill(ctx, k.disk); banger.CodeOf(err) == banger.WrongState {
+			told = err
+		}
+	}
+	if err := k.pauser.Resume(ctx); err != nil {
+		return errors.Join(err, told)
+	}
+	if again && k.again {
+		told = errors.Join(told, banger.Errorf(banger.HostUnready, "its disk cannot be written in %s, and it is tried again every %s", k.disk.Dir, roomEvery).
+			WithRemedy("make room, perhaps under a quota, and it goes on: df -h %s", k.disk.Dir))
+	}
+	k.looked, k.again = true, again
+	m.noRoom(l, false, told)
+	return nil
+}
+
+func noRoomIn(dir string, free, wanted int64) error {
+	return banger.Errorf(banger.HostUnready, "%w: %s has %s left, and it goes on at %s",
+		errPaused, dir, rough(free), rough(wanted)).WithRemedy("make room, and it goes on: df -h %s", dir)
+}
+
+// rough is a size that somebody reads: no digits that change with every write.
+func rough(bytes int64) string {
+	if bytes < 1<<20 {
+		return banger.FormatSize(bytes >> 10 << 10)
+	}
+	return banger.FormatSize(bytes >> 20 << 20)
 }
 
 // noRoom records whether a VM is held, and what is wrong.
 func (m *Manager) noRoom(l *life, held bool, why error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l.held, l.looked, l.full = held, true, why
+	l.held, l.full = held, why
 	m.changed()
+}
+
+// awaitRoom returns when a VM is not held any more, or has ended.
+func (m *Manager) awaitRoom(ctx context.Context, l *life) error {
+	return m.await(ctx, func() (bool, error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return !l.held || l.over(), nil
+	})
 }

@@ -293,18 +293,14 @@ func (m *Manager) untilReady(ctx context.Context) (context.Context, context.Canc
 
 // ensureGuest waits until the guest program answers.
 func ensureGuest(ctx context.Context, s *subject) error {
-	ctx, cancel := s.m.untilReady(ctx)
-	defer cancel()
-	ctx, stop := s.m.untilCut(ctx, s.life)
-	defer stop()
-	g, err := s.m.c.Guests.Reach(ctx, s.target(), s.life.gone)
-	if lost := s.m.lostNetwork(s.life); lost != nil && !s.life.over() {
-		return lost
+	st, err := s.askStatus(ctx)
+	for s.background && errors.Is(err, errPaused) {
+		// Nobody waits for it, and it goes on when there is room.
+		if err := s.m.awaitRoom(ctx, s.life); err != nil {
+			return err
+		}
+		st, err = s.askStatus(ctx)
 	}
-	if err != nil {
-		return err
-	}
-	st, err := g.Status(ctx)
 	if err != nil {
 		return err
 	}
@@ -324,6 +320,22 @@ func ensureGuest(ctx context.Context, s *subject) error {
 	s.lack(st.Problem)
 	s.setReady(s.life)
 	return nil
+}
+
+// askStatus asks the guest program how it is, once it answers.
+func (s *subject) askStatus(ctx context.Context) (guestapi.Status, error) {
+	ctx, cancel := s.m.untilReady(ctx)
+	defer cancel()
+	ctx, stop := s.m.untilDeaf(ctx, s.life)
+	defer stop()
+	g, err := s.m.c.Guests.Reach(ctx, s.target(), s.life.gone)
+	if why := s.m.deaf(s.life); why != nil && !s.life.over() {
+		return guestapi.Status{}, why
+	}
+	if err != nil {
+		return guestapi.Status{}, err
+	}
+	return g.Status(ctx)
 }
 
 func releaseGuest(_ context.Context, s *subject) error {

@@ -99,7 +99,7 @@ func (s *subject) ask(ctx context.Context, timeout time.Duration, rep Reporter) 
 func (s *subject) askGuest(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := s.m.lostNetwork(s.life); err != nil {
+	if err := s.m.deaf(s.life); err != nil {
 		return err
 	}
 	g, err := s.m.c.Guests.Reach(ctx, s.target(), s.life.gone)

@@ -77,8 +77,8 @@ func (m *Manager) waitFor(ctx context.Context, r *banger.Record, what string) (v
 			return false, banger.Errorf(banger.WrongState, "%s is %s: it will not be %s", v.Name, v.State, what).WithRemedy("banger start %s", v.Name)
 		}
 		if l := m.life(r.ID); l != nil && !l.over() {
-			if lost := m.lostNetwork(l); lost != nil {
-				return false, unreachable(v.Name, lost)
+			if why := m.deaf(l); why != nil {
+				return false, unreachable(v.Name, why)
 			}
 		}
 		if v.State == banger.StateRunning && !v.Ready && !m.repairing(r.ID) {
@@ -108,15 +108,8 @@ func (m *Manager) leaving(ctx context.Context, r banger.Record, what string) (bo
 	default:
 		return false, err
 	}
-	select {
-	case <-l.gone:
-	case <-l.cut:
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
-	case <-m.ctx.Done():
-		return false, banger.Errorf(banger.Canceled, "the daemon is ending")
-	}
-	return true, nil
+	err = m.await(ctx, func() (bool, error) { return l.over() || m.deaf(l) != nil, nil })
+	return err == nil, err
 }
 
 func (m *Manager) ask(ctx context.Context, r banger.Record, what string) (guestapi.Status, error) {
@@ -130,10 +123,10 @@ func (m *Manager) ask(ctx context.Context, r banger.Record, what string) (guesta
 	return g.Status(ctx)
 }
 
-// unreachable is the error of whoever needs the guest of a VM that lost its network.
-func unreachable(name string, lost error) error {
-	e := banger.AsError(lost)
-	return banger.Errorf(banger.WrongState, "%s cannot be reached: %w", name, lost).WithRemedy("%s", e.Remedy)
+// unreachable is the error of whoever needs the guest of a VM that cannot answer.
+func unreachable(name string, why error) error {
+	e := banger.AsError(why)
+	return banger.Errorf(banger.WrongState, "%s cannot be reached: %w", name, why).WithRemedy("%s", e.Remedy)
 }
 
 // repairing reports whether a repair of a VM is under way.

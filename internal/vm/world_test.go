@@ -61,6 +61,8 @@ type world struct {
 	stuck     chan struct{}         // if not nil: VMMs answer no new daemon until it is closed
 	cut       chan struct{}         // closed: networks are gone
 	format    banger.DiskFormat     // of disks
+	stalls    bool                  // VMMs stall by themselves
+	full      bool                  // they do so from the start
 }
 
 func newWorld(t *testing.T) *world {
@@ -318,7 +320,29 @@ func (b backend) Start(_ context.Context, m vmm.Machine, launched func(banger.Ha
 		b.w.console(m.SerialLog, "Kernel panic \x1b[31m\n")
 		p.end(banger.Exit{Cause: banger.ExitUnknown})
 	}
-	return p, nil
+	if b.w.full {
+		staller{p}.stall()
+	}
+	return b.w.as(p), nil
+}
+
+// as is p with what this world's VMMs can do.
+func (w *world) as(p *process) vmm.Process {
+	if w.stalls {
+		return staller{p}
+	}
+	return p
+}
+
+// A staller is a process that stalls by itself.
+type staller struct{ *process }
+
+func (s staller) stall()          { s.w.set(s.stalled()) }
+func (s staller) stalled() string { return "stalled " + strings.TrimPrefix(s.line, "vmm of ") }
+func (s staller) Stalled() bool   { return strings.Contains(s.w.String(), s.stalled()) }
+func (s staller) Resume(ctx context.Context) error {
+	s.w.unset(s.stalled())
+	return s.process.Resume(ctx)
 }
 
 func (b backend) Adopt(ctx context.Context, h banger.Handle) (vmm.Process, error) {
@@ -332,7 +356,7 @@ func (b backend) Adopt(ctx context.Context, h banger.Handle) (vmm.Process, error
 	b.w.mu.Lock()
 	defer b.w.mu.Unlock()
 	if p := b.w.procs[h.Launch]; p != nil && !p.over() {
-		return p, nil
+		return b.w.as(p), nil
 	}
 	return nil, vmm.ErrGone
 }

@@ -16,7 +16,7 @@ import (
 	"banger/internal/steps"
 )
 
-// insideArg is set in the mount namespace of TestStateDirectory.
+// insideArg is set in the mount namespace of a test that is in one of its own.
 const insideArg = "BANGER_MATRIX_INSIDE"
 
 // TestStateDirectory fills the state directory, or makes it read-only, at every
@@ -24,34 +24,8 @@ const insideArg = "BANGER_MATRIX_INSIDE"
 // The mounts are in a namespace of the test's own, for which it needs root.
 func TestStateDirectory(t *testing.T) {
 	build(t)
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: mounts file systems of its own")
-	}
-	if os.Getenv(insideArg) == "" {
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		args := []string{"-test.run=^TestStateDirectory$", "-test.v", "-test.timeout=15m"}
-		cmd := exec.Command(self, args...)
-		cmd.Env = append(os.Environ(), insideArg+"=1")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
-		out, err := cmd.CombinedOutput()
-		if errors.Is(err, unix.EPERM) {
-			t.Skip("needs root with CAP_SYS_ADMIN: may not make a mount namespace")
-		}
-		for line := range strings.Lines(string(out)) {
-			if _, said, ok := strings.Cut(line, "report: "); ok {
-				t.Logf("report: %s", strings.TrimSpace(said))
-			}
-		}
-		if err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
+	if !inMounts(t) {
 		return
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		t.Fatal(err)
 	}
 	cases := 0
 	for _, s := range []spoil{
@@ -84,6 +58,43 @@ func TestStateDirectory(t *testing.T) {
 		}
 	}
 	t.Logf("report: state directory: full and read-only at every step: %d cases, 0 untested", cases)
+}
+
+// inMounts runs the test once more in a mount namespace of its own, and reports
+// whether this is it.
+func inMounts(t *testing.T) bool {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: mounts file systems of its own")
+	}
+	if os.Getenv(insideArg) != "" {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=15m")
+	cmd.Env = append(os.Environ(), insideArg+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, unix.EPERM) {
+		t.Skip("needs root with CAP_SYS_ADMIN: may not make a mount namespace")
+	}
+	reported := false
+	for line := range strings.Lines(string(out)) {
+		if _, said, ok := strings.Cut(line, "report: "); ok {
+			t.Logf("report: %s", strings.TrimSpace(said))
+			reported = true
+		}
+	}
+	if err != nil || !reported {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
 }
 
 // A spoil makes the state directory unusable, and usable again.

@@ -113,10 +113,12 @@ func (p *process) guestEnd(status string) string {
 	}
 }
 
-// RunStates of QEMU that mean that the guest has ended.
+// RunStates of QEMU: two that mean that the guest has ended, and that of one that
+// stands still since a disk could not be written.
 const (
 	statusShutdown = "shutdown"
 	statusPanicked = "guest-panicked"
+	statusIOError  = "io-error"
 )
 
 // howEnded derives an Exit from QEMU's ShutdownCause, from the RunState in

@@ -340,3 +340,37 @@ func FuzzHear(f *testing.F) {
 		}
 	})
 }
+
+// A QEMU that has stopped its guest since a disk could not be written says so, to
+// the next daemon too, until it is resumed.
+func TestStalled(t *testing.T) {
+	for what, stalls := range map[string]bool{"block:stop": true, "status:io-error": true, "block:report": false, "status:running": false} {
+		b := standInBackend(t)
+		p, err := b.Start(t.Context(), standInMachine(t, what), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(what, "status") {
+			h := p.Handle()
+			p.Close()
+			if p, err = b.Adopt(t.Context(), h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := p.(vmm.Staller)
+		// The event came before the answer to whatever is asked now.
+		if err := p.Shutdown(t.Context()); err == nil {
+			t.Error("the stand-in has no button")
+		}
+		if s.Stalled() != stalls {
+			t.Errorf("%s: stalled %t", what, s.Stalled())
+		}
+		if err := s.Resume(t.Context()); err != nil || s.Stalled() {
+			t.Errorf("%s: resumed: stalled %t, %v", what, s.Stalled(), err)
+		}
+		if err := p.Kill(t.Context()); err != nil {
+			t.Error(err)
+		}
+		p.Close()
+	}
+}

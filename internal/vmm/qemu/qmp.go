@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"banger"
@@ -21,6 +22,8 @@ type monitor struct {
 	conn  net.Conn
 	ended chan string   // holds the first reason that was given for the guest's end
 	lost  chan struct{} // closed when the connection has ended and all of it was read
+
+	stalled atomic.Bool // the guest stands still since a disk could not be written
 
 	mu      sync.Mutex
 	next    int
@@ -110,6 +113,14 @@ func (m *monitor) read() {
 }
 
 func (m *monitor) dispatch(msg message) {
+	switch msg.Event {
+	case "BLOCK_IO_ERROR":
+		if stops(msg) {
+			m.stalled.Store(true)
+		}
+	case "RESUME":
+		m.stalled.Store(false)
+	}
 	if msg.Event != "" {
 		if reason := endReason(msg); reason != "" {
 			select {
@@ -129,6 +140,15 @@ func (m *monitor) dispatch(msg message) {
 	if reply != nil {
 		reply <- msg
 	}
+}
+
+// stops reports whether QEMU stops a guest for a BLOCK_IO_ERROR, which is not so
+// where the guest itself is told.
+func stops(msg message) bool {
+	var data struct {
+		Action string `json:"action"` // BlockErrorAction
+	}
+	return json.Unmarshal(msg.Data, &data) == nil && data.Action == "stop"
 }
 
 // endReason returns why a guest ended, if msg is the event that says so.
@@ -202,6 +222,9 @@ func (m *monitor) status(ctx context.Context) (string, error) {
 		Status string `json:"status"`
 	}
 	err = json.Unmarshal(b, &s)
+	if s.Status == statusIOError {
+		m.stalled.Store(true)
+	}
 	return s.Status, err
 }
 

@@ -83,6 +83,10 @@ func converse(c net.Conn, what string, status *string) (over bool) {
 			say(`{"return": {"status": %q}, "id": %s`, *status, id)
 		case strings.Contains(in.Text(), `"system_powerdown"`):
 			say(`{"error": {"class": "GenericError", "desc": "no \u001b[1m button"}, "id": %s`, id)
+		case strings.Contains(in.Text(), `"cont"`):
+			*status = "running"
+			say(`{"event": "RESUME"}`)
+			say(`{"return": {}, "id": %s`, id)
 		case strings.Contains(in.Text(), `"quit"`):
 			say(`{"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-qmp-quit"}}`)
 			say(`{"return": {}, "id": %s`, id)
@@ -101,6 +105,9 @@ func afterGreeting(c net.Conn, what string, status *string) bool {
 		*status = "shutdown"
 	case "panic":
 		fmt.Fprint(c, "{\"event\": \"GUEST_PANICKED\"}\r\n{\"event\": \"SHUTDOWN\", \"data\": {\"reason\": \"guest-shutdown\"}}\r\n")
+	case "block": // a disk could not be written
+		fmt.Fprintf(c, "{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"nospace\": true, \"action\": %q}}\r\n", arg)
+		*status = map[string]string{"stop": "io-error", "report": "running"}[arg]
 	case "status":
 		*status = arg
 	case "garbage":

@@ -16,6 +16,7 @@ type onInterrupt int
 const (
 	undo  onInterrupt = iota // the daemon is asked to take back what it began
 	leave                    // it goes on without us: half of it would be worse
+	cease                    // it ends, and has changed nothing
 )
 
 // interrupted is how an operation ends that the user stopped; where it was then
@@ -51,14 +52,20 @@ func (e Env) once(ctx context.Context, what onInterrupt, start starting) (banger
 	if err != nil {
 		return banger.VM{}, err
 	}
-	if what == undo {
+	if what != leave {
 		defer context.AfterFunc(ctx, func() {
-			e.IO.Note("stopping, and taking back what was begun")
+			if what == undo {
+				e.IO.Note("stopping, and taking back what was begun")
+			}
 			_ = op.Cancel(life) // if that fails, Wait will tell how it ended
 		})()
 		vm, err := op.Wait(life, e.Report)
-		if banger.CodeOf(err) == banger.Canceled && ctx.Err() != nil {
+		switch {
+		case banger.CodeOf(err) != banger.Canceled || ctx.Err() == nil:
+		case what == undo:
 			err = interrupted
+		default:
+			err = &banger.Error{Code: banger.Canceled, Message: "interrupted; nothing was changed", Err: context.Canceled}
 		}
 		return vm, err
 	}

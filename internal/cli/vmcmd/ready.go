@@ -25,7 +25,7 @@ func (e Env) awaitReady(ctx context.Context, c interface {
 	e.IO.Note("%s is still booting; waiting until it is ready", vm.Name)
 	silent := e
 	silent.Report = func(banger.Event) {} // the one line is said
-	_, err = silent.follow(ctx, undo, func(ctx context.Context) (*client.Op[banger.VM], error) {
+	_, err = silent.follow(ctx, cease, func(ctx context.Context) (*client.Op[banger.VM], error) {
 		return c.WaitVM(ctx, api.WaitRequest{VM: string(vm.ID), For: forReady})
 	})
 	return err

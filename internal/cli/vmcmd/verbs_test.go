@@ -139,6 +139,9 @@ func TestInterrupt(t *testing.T) {
 		if !c.cancelled && err.Error() != "interrupted, but the daemon goes on with it" {
 			t.Errorf("%s: said %q", c.args, err)
 		}
+		if c.args == "vm wait web" && err.Error() != "interrupted; nothing was changed" {
+			t.Errorf("%s: said %q", c.args, err)
+		}
 		if got := strings.Contains(s.requests(), api.OpCancel); got != c.cancelled {
 			t.Errorf("%s: cancelled %v, want %v", c.args, got, c.cancelled)
 		}

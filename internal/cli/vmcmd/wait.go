@@ -72,6 +72,6 @@ func runWait(ctx context.Context, e Env, o *waitOptions, c interface {
 	if o.timeout > 0 {
 		r.Timeout = api.Some(o.timeout.Seconds())
 	}
-	_, err := e.follow(ctx, undo, func(ctx context.Context) (*client.Op[banger.VM], error) { return c.WaitVM(ctx, r) })
+	_, err := e.follow(ctx, cease, func(ctx context.Context) (*client.Op[banger.VM], error) { return c.WaitVM(ctx, r) })
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"banger"
 	"banger/internal/guestapi"
 	"banger/internal/steps"
+	"banger/internal/vmm"
 )
 
 // lookLimit bounds how long VMMs that do not answer keep the daemon from
@@ -100,6 +101,9 @@ func (m *Manager) look(ctx context.Context, s *subject, known, begun func()) err
 	leave := sync.OnceFunc(m.enter(rec.ID, banger.StateStarting)) // until it is known better
 	defer leave()
 	p, err := s.process(m.ctx)
+	if errors.Is(err, vmm.ErrNoGuest) {
+		return s.startOver(ctx, hook, known, begun)
+	}
 	if isGone(err) {
 		return s.lost(ctx, hook)
 	}
@@ -160,6 +164,16 @@ func (m *Manager) mend(ctx context.Context, s *subject, hook steps.Hook) {
 	if err := s.save(m.ctx, func(r *banger.Record) { r.Problem = p }); err != nil {
 		m.c.Log.Error("mend", "vm", s.rec.ID, "err", err)
 	}
+}
+
+// startOver starts a VM again whose VMM was launched, and whose daemon was killed
+// before the guest ran: whoever asked for the start has been told that it goes on,
+// and there is nothing yet that could be lost.
+func (s *subject) startOver(ctx context.Context, hook steps.Hook, known, begun func()) error {
+	s.m.c.Log.Info("started over: its VMM had no guest yet", "vm", s.rec.ID, "name", s.rec.Spec.Name)
+	known()
+	begun()
+	return s.up(ctx, hook)
 }
 
 // lost takes down what is left of a run whose VMM ended while no daemon

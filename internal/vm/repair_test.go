@@ -213,3 +213,49 @@ func TestWaitAfterAFailedRepair(t *testing.T) {
 	}
 	wait(t, next, vm.ForReady)
 }
+
+// A daemon is killed between the launch of a VMM and the start of its guest: the
+// next one starts the VM again if it is meant to run, and only then.
+func TestVMMWithoutGuest(t *testing.T) {
+	for _, intent := range []banger.Intent{banger.IntentRunning, banger.IntentStopped, banger.IntentDeleting} {
+		w := newWorld(t)
+		m := w.manager(nil)
+		create(t, m)
+		first := w.only(t)
+		m.Close()
+		rec, err := w.store.FindVM(t.Context(), "web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.store.UpdateVM(t.Context(), rec.ID, func(r *banger.Record) error {
+			r.Intent, r.Run.ReadyAt = intent, time.Time{}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		w.blank = true
+		next := w.manager(nil)
+		if err := next.Reconcile(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		switch intent {
+		case banger.IntentRunning:
+			wait(t, next, vm.ForReady)
+			if again := w.only(t); again == first || again.launch == first.launch {
+				t.Error("it is the VMM that had no guest")
+			}
+		case banger.IntentStopped:
+			if v := wait(t, next, vm.ForStopped); v.State != banger.StateStopped {
+				t.Errorf("meant to be stopped, it is %s", v.State)
+			}
+		default:
+			if _, err := next.Wait(t.Context(), "web", vm.ForStopped, 10*time.Second); banger.CodeOf(err) != banger.NotFound {
+				t.Errorf("meant to be deleted: %v", err)
+			}
+		}
+		if !first.over() {
+			t.Errorf("%s: the VMM lives", intent)
+		}
+		next.Close()
+	}
+}

@@ -58,6 +58,7 @@ type world struct {
 	patience  time.Duration         // until a guest must have answered
 	configure func(*vm.Config)      // changes the next daemon, may be nil
 	system    func(*process) string // what a guest's init says, may be nil: running
+	blank     bool                  // VMMs that a new daemon finds have no guest yet
 	stuck     chan struct{}         // if not nil: VMMs answer no new daemon until it is closed
 	cut       chan struct{}         // closed: networks are gone
 	format    banger.DiskFormat     // of disks
@@ -354,11 +355,15 @@ func (b backend) Adopt(ctx context.Context, h banger.Handle) (vmm.Process, error
 		}
 	}
 	b.w.mu.Lock()
-	defer b.w.mu.Unlock()
-	if p := b.w.procs[h.Launch]; p != nil && !p.over() {
-		return b.w.as(p), nil
+	p := b.w.procs[h.Launch]
+	b.w.mu.Unlock()
+	switch {
+	case p == nil || p.over():
+		return nil, vmm.ErrGone
+	case b.w.blank:
+		return nil, errors.Join(vmm.ErrNoGuest, p.Kill(ctx))
 	}
-	return nil, vmm.ErrGone
+	return b.w.as(p), nil
 }
 
 type process struct {

@@ -5,6 +5,7 @@ package vmm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 
 	"banger"
@@ -12,6 +13,10 @@ import (
 
 // ErrGone is returned by Adopt when no VMM of that handle lives.
 var ErrGone = errors.New("the VMM is gone")
+
+// ErrNoGuest is an ErrGone: a VMM lived, but the daemon that launched it had died
+// before it started the guest, and so Adopt has ended it.
+var ErrNoGuest = fmt.Errorf("it had no guest yet: %w", ErrGone)
 
 // A Backend boots microVMs. Powers only some have (pause, snapshot) are
 // separate one-method interfaces, found by type assertion.
@@ -29,7 +34,8 @@ type Backend interface {
 	Start(ctx context.Context, m Machine, launched func(banger.Handle) error) (Process, error)
 	// Adopt finds a VMM that an earlier daemon launched, by h's PID and start
 	// time or, where they are missing, by h.Launch in the argv of one of this
-	// user's processes. It proves the identity; ErrGone if it no longer lives.
+	// user's processes. It proves the identity; ErrGone if it no longer lives,
+	// ErrNoGuest if it was never told to start its guest.
 	Adopt(ctx context.Context, h banger.Handle) (Process, error)
 }
 

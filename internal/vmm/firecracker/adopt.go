@@ -17,7 +17,8 @@ import (
 
 // Adopt implements vmm.Backend. A VMM that lives and does not answer is adopted
 // too: its end is still seen, and it can be killed. One whose guest was never
-// started, since the daemon died before, is ended: nobody else would start it.
+// started, since the daemon died before, is ended: it is easier made again than
+// found out how much of it was configured.
 func (b *Backend) Adopt(ctx context.Context, h banger.Handle) (vmm.Process, error) {
 	if h.Backend != name || h.Version > handleVersion {
 		return nil, banger.Errorf(banger.Internal, "no handle of this backend: %s, version %d", h.Backend, h.Version).
@@ -76,7 +77,7 @@ func (b *Backend) discard(ctx context.Context, h banger.Handle, watch host.Watch
 	}
 	select {
 	case <-watch.Gone:
-		return vmm.ErrGone
+		return vmm.ErrNoGuest
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -226,11 +226,14 @@ func TestAdoptNotStarted(t *testing.T) {
 	}
 	h := banger.Handle{Backend: "firecracker", Version: 1, Launch: m.Launch, PID: id.PID, Started: id.Started, Socket: socket}
 	b := backendOn(t, host.New(""), slog.New(slog.DiscardHandler))
-	if q, err := b.Adopt(t.Context(), h); err != vmm.ErrGone {
+	if q, err := b.Adopt(t.Context(), h); err != vmm.ErrNoGuest || !errors.Is(err, vmm.ErrGone) {
 		t.Errorf("%v, %v", q, err)
 	}
 	if host.Alive(id) {
 		t.Error("it lives")
+	}
+	if q, err := b.Adopt(t.Context(), h); err != vmm.ErrGone {
+		t.Errorf("again: %v, %v", q, err)
 	}
 }
 

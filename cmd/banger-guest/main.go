@@ -51,6 +51,10 @@ func serve() error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	v, err := boot.ListenVSock(guestapi.Port) // first: the host knows by that whether it works
+	if err != nil {
+		log.Warn("the host cannot come by vsock", "err", err)
+	}
 	l, err := net.Listen("tcp", ":"+strconv.Itoa(guestapi.Port))
 	if err != nil {
 		return err
@@ -63,6 +67,9 @@ func serve() error {
 	})
 	if err != nil {
 		return err
+	}
+	if v != nil {
+		go func() { log.Warn("vsock", "err", s.Serve(v)) }()
 	}
 	return s.Serve(l)
 }

@@ -18,14 +18,19 @@ import (
 // the handshake included. It speaks first: some user-mode networks do not finish
 // a connection before the client has sent something.
 func Dial(ctx context.Context, cfg Config) (*Conn, error) {
-	return dial(ctx, cfg, func() {})
+	return dial(ctx, cfg, func() error { return nil }, func() {})
 }
 
-// dial calls answered once the first bytes of the other side have come.
-func dial(ctx context.Context, cfg Config, answered func()) (*Conn, error) {
+// dial calls connected before it says anything, and gives up if that fails; and
+// answered once the first bytes of the other side have come.
+func dial(ctx context.Context, cfg Config, connected func() error, answered func()) (*Conn, error) {
 	raw, err := cfg.Dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("dial guest: %w", err)
+	}
+	if err := connected(); err != nil {
+		raw.Close()
+		return nil, err
 	}
 	tuneTCP(raw)
 	conn := &counted{Conn: raw, answered: answered}

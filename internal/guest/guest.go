@@ -29,6 +29,8 @@ var (
 	// ErrRefused means that the guest program does not do what it was asked,
 	// such as too many sessions.
 	ErrRefused = errors.New("guest program refused")
+	// ErrNoVSock means that Config.VSock leads nowhere, and will not later.
+	ErrNoVSock = errors.New("the VM has no vsock")
 	// ErrVersion means that the guest program's number is none that this
 	// daemon talks to: it was made by another build of banger.
 	ErrVersion = errors.New("guest program speaks another version")
@@ -37,6 +39,7 @@ var (
 // A Config says how one VM's guest program is reached and recognised.
 type Config struct {
 	Dial    func(ctx context.Context) (net.Conn, error) // a new connection to the guest program's port
+	VSock   func(ctx context.Context) (net.Conn, error) // the same past the guest's network, taken where it works; nil: there is no such way
 	HostKey ssh.PublicKey                               // the only one that is accepted
 	Signer  ssh.Signer                                  // the installation's key
 	User    string                                      // "": root

@@ -27,8 +27,8 @@ func tickAfter(elapsed time.Duration) time.Duration {
 	return min(max(elapsed/64, minTick), maxTick)
 }
 
-// WaitReady connects as soon as the guest program answers StatusRequest, and
-// returns the connection and that answer. It gives up when ctx ends, when gone
+// WaitReady connects as soon as the guest program answers StatusRequest, by its vsock
+// if that works, and returns the connection and that answer. It gives up when ctx ends, when gone
 // is closed (ErrGone: the VM ended) and on what no further attempt can change
 // (ErrHostKey, ErrAuth, ErrVersion).
 func WaitReady(ctx context.Context, cfg Config, gone <-chan struct{}) (*Conn, guestapi.Status, error) {
@@ -47,6 +47,10 @@ func WaitReady(ctx context.Context, cfg Config, gone <-chan struct{}) (*Conn, gu
 			t := tickAfter(time.Since(begin))
 			p.begin(ctx, t*patience)
 			tick.Reset(t)
+		case a := <-p.linked:
+			p.link(a)
+		case <-p.grace:
+			p.doWithout()
 		case a := <-p.answered:
 			p.favour(a)
 		case a := <-p.results:
@@ -57,7 +61,7 @@ func WaitReady(ctx context.Context, cfg Config, gone <-chan struct{}) (*Conn, gu
 			if final(a.err) {
 				return nil, guestapi.Status{}, a.err
 			}
-			if !errors.Is(a.err, errSuperseded) {
+			if !errors.Is(a.err, errSuperseded) && !a.vsock {
 				last = a.err
 			}
 		}

@@ -18,7 +18,8 @@ import (
 const Version = 1
 
 // Port is the TCP port of the guest program's SSH server: uncommon, below the
-// ephemeral range, so that a later openssh-server finds 22 free.
+// ephemeral range, so that a later openssh-server finds 22 free. Where the VM has a
+// vsock it is the port there, too, and listened on first.
 const Port = 5122
 
 // IdentityPath is where the identity lies in the initramfs: in an archive of

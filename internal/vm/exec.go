@@ -124,7 +124,7 @@ func (m *Manager) reach(ctx context.Context, r banger.Record) (Guest, *life, err
 	defer cancel()
 	limited, stop := m.untilDeaf(limited, l)
 	defer stop()
-	s := subject{m: m, rec: r}
+	s := subject{m: m, rec: r, life: l}
 	g, err := m.c.Guests.Reach(limited, s.target(), l.gone)
 	if why := m.deaf(l); why != nil && !l.over() {
 		return nil, nil, unreachable(r.Spec.Name, why)

@@ -11,6 +11,8 @@ import (
 
 	"banger"
 	"banger/internal/guest"
+	"banger/internal/guestapi"
+	"banger/internal/vmm"
 )
 
 // SSH implements Guests: one kept-open SSH connection per VM.
@@ -36,6 +38,15 @@ func (s *SSH) Reach(ctx context.Context, t Target, gone <-chan struct{}) (Guest,
 			var d net.Dialer
 			return d.DialContext(ctx, "tcp", t.Addr)
 		},
+	}
+	if t.VSock != nil {
+		cfg.VSock = func(ctx context.Context) (net.Conn, error) {
+			conn, err := t.VSock.DialVSock(ctx, guestapi.Port)
+			if errors.Is(err, vmm.ErrNoVSock) {
+				err = fmt.Errorf("%w (%w)", guest.ErrNoVSock, err)
+			}
+			return conn, err
+		}
 	}
 	c, err := s.pool.Get(ctx, guest.Key{VM: t.VM, Launch: t.Launch}, func(ctx context.Context) (*guest.Conn, error) {
 		c, _, err := guest.WaitReady(ctx, cfg, gone)

@@ -345,8 +345,12 @@ func releaseGuest(_ context.Context, s *subject) error {
 
 func (s *subject) target() Target {
 	h := s.rec.Run.Handle
-	return Target{
+	t := Target{
 		VM: s.rec.ID, Launch: s.rec.Run.Launch, Addr: s.rec.Run.Endpoint.SSH.String(), Key: s.rec.HostKey,
 		Emulated: h != nil && h.Accelerator == "tcg",
 	}
+	if s.life != nil {
+		t.VSock, _ = s.life.proc.(vmm.VSock) // nil where its backend has none
+	}
+	return t
 }

@@ -96,8 +96,9 @@ type Guest interface {
 type Target struct {
 	VM     banger.VMID
 	Launch string
-	Addr   string // host:port
-	Key    string // the VM's SSH host key, PEM: what it must prove to hold
+	Addr   string    // host:port
+	VSock  vmm.VSock // leads there without the guest's network; nil: nothing does
+	Key    string    // the VM's SSH host key, PEM: what it must prove to hold
 
 	Emulated bool // its CPU is software
 }

@@ -63,6 +63,16 @@ type Consoler interface {
 	Console(ctx context.Context) (net.Conn, error)
 }
 
+// A VSock is a Process that leads to its guest past the guest's network.
+type VSock interface {
+	// DialVSock connects to a port of the guest's on AF_VSOCK. It fails at once where
+	// nobody listens there; ErrNoVSock if this VM has no such device.
+	DialVSock(ctx context.Context, port uint32) (net.Conn, error)
+}
+
+// ErrNoVSock is returned by DialVSock when the VM was launched without a vsock.
+var ErrNoVSock = errors.New("the VM has no vsock")
+
 // A Talker is a Process whose VMM writes logs of its own, beside the Machine's.
 type Talker interface {
 	// CutLogs bounds each of them to about limit bytes on disk.

@@ -30,7 +30,7 @@ func smallBundle(dir string) error {
 		file := filepath.Join(dir, a.File)
 		switch a.Kind {
 		case banger.KindModules:
-			err = tool("mke2fs", "-q", "-t", "ext4", file, "1M")
+			err = smallModules(file)
 		case banger.KindImage:
 			a.Name, a.OS, a.File = "busybox", "busybox", "busybox.ext4"
 			file = filepath.Join(dir, a.File)

@@ -60,6 +60,7 @@ func prepare() (s State, err error) {
 		complain("grow the root file system", r.super.grow("/"))
 	}
 	complain("mount kernel modules", mountModules(guestapi.ModulesDevice, release))
+	complain("set up vsock", loadVSock(release))
 	if err := mountWorkDisk(id.WorkDisk); err != nil {
 		s.Problem = fmt.Sprintf("its work disk is not mounted, and %s is the root disk's: %v", homeDir, err)
 		complain("mount the work disk", err)

@@ -12,6 +12,7 @@ var (
 	ApplyIdentity = applyIdentity
 	EndMachine    = endMachine
 	Halts         = halts
+	HasVSock      = hasVSock
 	KeepTmp       = keepTmp
 	LoadModules   = loadModules
 	MountRoot     = mountRoot

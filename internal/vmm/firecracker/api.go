@@ -51,7 +51,7 @@ func startGuest(ctx context.Context, h banger.Handle, cfg sdkConfig, log *slog.L
 	// A list of our own: to append to the SDK's changes that of other machines.
 	m.Handlers.FcInit = sdk.HandlerList{}.Append(
 		sdk.CreateMachineHandler, sdk.CreateBootSourceHandler, sdk.AttachDrivesHandler,
-		sdk.CreateNetworkInterfacesHandler, entropy(c),
+		sdk.CreateNetworkInterfacesHandler, sdk.AddVsocksHandler, entropy(c),
 	)
 	err = m.Start(ctx)
 	var f *fault
@@ -123,15 +123,21 @@ func (c *caller) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, &fault{request: r.Method + " " + r.URL.Path, message: host.Escape(said.Message)}
 }
 
-// dial connects to h's VMM and to nobody else: where the daemon is root the
-// socket's directory is the VM's own user's, and the path could lead anywhere.
+// dial connects to the API of h's VMM.
 func dial(ctx context.Context, h banger.Handle) (net.Conn, error) {
+	return dialPeer(ctx, h.Socket, h.PID)
+}
+
+// dialPeer connects to a socket of the process pid's, and to nobody else: where the
+// daemon is root the directory is the VM's own user's, and a path in it could lead
+// anywhere.
+func dialPeer(ctx context.Context, socket string, pid int) (net.Conn, error) {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", h.Socket)
+	conn, err := d.DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil, err
 	}
-	if err := host.IsPeer(conn, h.PID); err != nil {
+	if err := host.IsPeer(conn, pid); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil

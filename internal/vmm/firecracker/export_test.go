@@ -19,6 +19,10 @@ var (
 		r, err := parseVersion(out)
 		return r.String(), r.warning(), err
 	}
+	HasVSock = func(out string) (bool, error) {
+		r, err := parseVersion(out)
+		return r.vsock(), err
+	}
 	CutFile = cutFile
 	MaxTail = int64(maxTail)
 )

@@ -126,7 +126,7 @@ func (b *Backend) Start(ctx context.Context, m vmm.Machine, launched func(banger
 	if err != nil {
 		return nil, err
 	}
-	if err := host.RemoveStale(socket); err != nil {
+	if err := errors.Join(host.RemoveStale(socket), host.RemoveStale(vsockPath(socket))); err != nil {
 		return nil, err
 	}
 	if err := prepareLogs(m); err != nil {
@@ -209,7 +209,7 @@ func (b *Backend) failed(err error, id host.ProcID, watch host.Watch, m vmm.Mach
 	} else {
 		err = errors.Join(err, kerr)
 	}
-	err = errors.Join(err, removeFile(filepath.Join(m.Dir, socketName)))
+	err = errors.Join(err, removeFile(filepath.Join(m.Dir, socketName)), removeFile(filepath.Join(m.Dir, vsockName)))
 	if e := new(banger.Error); errors.As(err, &e) {
 		return err
 	}

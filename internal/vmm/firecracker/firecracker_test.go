@@ -195,6 +195,7 @@ PUT /boot-source {"boot_args":"quiet console=tty0 panic=1 a=1 b a=2 console=ttyS
 PUT /drives/disk0 {"cache_type":"Writeback","drive_id":"disk0","is_read_only":false,"is_root_device":false,"path_on_host":"/dev/mapper/banger-1"}
 PUT /drives/disk1 {"cache_type":"Writeback","drive_id":"disk1","is_read_only":true,"is_root_device":false,"path_on_host":"/s/blobs/m"}
 PUT /network-interfaces/1 {"guest_mac":"52:54:00:00:00:01","host_dev_name":"b-0a1b2c3d","iface_id":"1"}
+PUT /vsock {"guest_cid":3,"uds_path":"` + filepath.Join(m.Dir, "vsock") + `","vsock_id":"vsock"}
 PUT /entropy {}
 PUT /actions {"action_type":"InstanceStart"}
 `

@@ -30,6 +30,9 @@ func (b *Backend) configure(m vmm.Machine, socket string) (sdkConfig, error) {
 		// It would refuse a socket that is there: this one is, and answers.
 		DisableValidation: true,
 	}
+	if b.known().vsock() {
+		cfg.VsockDevices = vsockOf(socket)
+	}
 	for i, d := range m.Disks {
 		if d.Format != banger.FormatRaw {
 			return sdkConfig{}, banger.Errorf(banger.WrongState, "Firecracker cannot boot a disk of format %s", d.Format).
@@ -56,17 +59,23 @@ func (b *Backend) configure(m vmm.Machine, socket string) (sdkConfig, error) {
 	return cfg, nil
 }
 
-// kernel is the file that this version boots.
-func (b *Backend) kernel(m vmm.Machine) (string, error) {
+// known is the version that Probe has found.
+func (b *Backend) known() release {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.version
+}
+
+// kernel is the file that this version boots.
+func (b *Backend) kernel(m vmm.Machine) (string, error) {
+	v := b.known()
 	switch {
 	case m.VMLinux != "":
 		return m.VMLinux, nil
-	case !b.version.before(bzImage):
+	case !v.before(bzImage):
 		return m.Kernel, nil
 	}
-	return "", banger.Errorf(banger.WrongState, "the image has no kernel that Firecracker %s boots (an ELF vmlinux)", b.version).
+	return "", banger.Errorf(banger.WrongState, "the image has no kernel that Firecracker %s boots (an ELF vmlinux)", v).
 		WithRemedy("build the bundle anew and make the VM from that: banger bundle build")
 }
 

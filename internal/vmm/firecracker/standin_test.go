@@ -1,6 +1,7 @@
 package firecracker_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -132,6 +133,13 @@ func (s *standin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+	if r.URL.Path == "/vsock" {
+		var device struct {
+			Path string `json:"uds_path"`
+		}
+		json.Unmarshal(body, &device)
+		s.serveVSock(device.Path)
+	}
 	if r.URL.Path != "/actions" {
 		return
 	}
@@ -143,6 +151,44 @@ func (s *standin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Println("[    2.500000] reboot: Restarting system")
 		s.end <- 0
 	}
+}
+
+// serveVSock answers as Firecracker does for a guest that listens on port 5122 and
+// echoes, or with what it was told to.
+func (s *standin) serveVSock(path string) {
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				r := bufio.NewReader(c)
+				asked, err := r.ReadString('\n')
+				fmt.Fprintf(s.log, "vsock %q\n", asked)
+				switch {
+				case err != nil:
+				case s.what == "greet":
+					c.Write([]byte(s.arg))
+					if !strings.Contains(s.arg, "\n") && s.arg != "" {
+						io.Copy(io.Discard, r) // it goes on, but for what the caller does
+					}
+				case s.what == "numb": // no driver in the guest
+					io.Copy(io.Discard, r)
+				case asked == "CONNECT 5122\n":
+					// The guest's first bytes come with the answer.
+					c.Write([]byte("OK 1073741824\nhello\n"))
+					io.Copy(c, r)
+				}
+			}()
+		}
+	}()
 }
 
 // boot is what a guest does once it was started.

@@ -55,7 +55,7 @@ func (r release) warning() string {
 	case !fixed:
 		return fmt.Sprintf("Firecracker %s lacks the fix by which a guest cannot make the VMM write outside of its memory: use %s or newer", r, secure)
 	case r.major == 1 && r.minor == 16 && r.patch < 2:
-		return fmt.Sprintf("Firecracker %s can hang connections to the guest over vsock: use 1.16.2 or newer", r)
+		return fmt.Sprintf("Firecracker %s can hang connections to the guest over vsock, so that VMs have none and are reached by their network alone: use 1.16.2 or newer", r)
 	case r.major != newest.major || r.minor > newest.minor:
 		return fmt.Sprintf("Firecracker %s is newer than any that banger knows (%d.%d)", r, newest.major, newest.minor)
 	}

@@ -273,6 +273,7 @@ type Status struct {
 	StartedAt string `json:"started_at"`
 
 	UnderWay []string `json:"under_way"` // both, for people: "vm.exec web"
+	Pending  []string `json:"pending"`   // mapper devices that nobody wants and that banger-root will remove
 
 	DNS *DNSInfo `json:"dns"` // null from a daemon that knows no names yet
 }

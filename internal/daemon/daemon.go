@@ -32,6 +32,7 @@ import (
 	"banger/internal/network/usernet"
 	"banger/internal/op"
 	"banger/internal/storage"
+	"banger/internal/storage/dmsnap"
 	"banger/internal/store"
 	"banger/internal/version"
 	"banger/internal/vm"
@@ -75,27 +76,28 @@ func Main(args []string, stdout, stderr io.Writer) int {
 
 // A daemon is one run of bangerd.
 type daemon struct {
-	layout   layout.Layout
-	config   config.Config
-	log      *slog.Logger
-	tag      string
-	subnet   atomic.Pointer[network.Subnet]
-	routed   *routed.Attacher
-	started  time.Time
-	store    *store.Store
-	ops      *op.Manager
-	vms      *vm.Manager
-	watcher  *host.Watcher
-	backends []vmm.Backend
-	disks    []storage.Strategy
-	usernet  *usernet.Attacher
-	served   atomic.Pointer[netip.AddrPort]   // where names are; nil: nowhere
-	owners   func(banger.Lease) *banger.Owner // of a VM with that lease; nil: our own user
-	images   *image.Catalog
-	scopes   *scoper
-	bundles  bundles
-	ssh      *sshHosts
-	names    *names
+	layout    layout.Layout
+	config    config.Config
+	log       *slog.Logger
+	tag       string
+	subnet    atomic.Pointer[network.Subnet]
+	routed    *routed.Attacher
+	started   time.Time
+	store     *store.Store
+	ops       *op.Manager
+	vms       *vm.Manager
+	watcher   *host.Watcher
+	backends  []vmm.Backend
+	disks     []storage.Strategy
+	snapshots *dmsnap.Strategy // one of disks
+	usernet   *usernet.Attacher
+	served    atomic.Pointer[netip.AddrPort]   // where names are; nil: nowhere
+	owners    func(banger.Lease) *banger.Owner // of a VM with that lease; nil: our own user
+	images    *image.Catalog
+	scopes    *scoper
+	bundles   bundles
+	ssh       *sshHosts
+	names     *names
 
 	stopOnce sync.Once
 	stopping chan struct{} // closed when somebody asked the daemon to end
@@ -164,6 +166,7 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 	if err := d.announce(lock); err != nil {
 		return errors.Join(err, srv.Close())
 	}
+	d.tend(ctx)
 	tick, look := time.NewTicker(housekeeping), time.NewTicker(lookAtLock)
 	defer tick.Stop()
 	defer look.Stop()
@@ -182,6 +185,7 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 			if err := d.routed.Tend(ctx); err != nil {
 				d.log.Warn("look after the host's network", "err", err)
 			}
+			d.tend(ctx)
 			if err := sock.mend(d.layout.Prepare); err != nil {
 				d.log.Warn("make the socket again", "err", err)
 			}
@@ -194,6 +198,15 @@ func (d *daemon) serve(ctx context.Context, lock *os.File) (err error) {
 		limit, cancel := context.WithTimeout(context.Background(), drainLimit)
 		defer cancel()
 		return d.end(limit, srv)
+	}
+}
+
+// tend has banger-root remove what disks have left on the host.
+func (d *daemon) tend(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, housekeeping)
+	defer cancel()
+	if err := d.snapshots.Tend(ctx); err != nil {
+		d.log.Warn("remove what disks have left", "err", err)
 	}
 }
 
@@ -263,11 +276,15 @@ func (d *daemon) Status(ctx context.Context) (api.Status, error) {
 	for _, i := range slices.Concat(ops, streams) {
 		underWay = append(underWay, strings.TrimSpace(i.Kind+" "+i.Subject))
 	}
+	pending, err := d.snapshots.Pending(ctx)
+	if err != nil {
+		return api.Status{}, err
+	}
 	return api.Status{
 		PID: os.Getpid(), Build: version.Build(), API: api.Version,
 		Socket: d.layout.Socket(), StateDir: d.layout.State, RunDir: d.layout.Run, Log: d.layout.DaemonLog(),
 		Tag: d.tag, Subnet: d.net().Prefix.String(), VMs: len(vms), Running: running,
-		Ops: len(ops), Streams: len(streams), UnderWay: underWay,
+		Ops: len(ops), Streams: len(streams), UnderWay: underWay, Pending: append([]string{}, pending...),
 		StartedAt: d.started.UTC().Format(time.RFC3339), DNS: d.names.info(),
 	}, nil
 }

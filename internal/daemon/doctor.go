@@ -137,6 +137,14 @@ func (d *daemon) checkStorage(ctx context.Context) doctor.Result {
 	if err != nil {
 		return doctor.FromError(err, "")
 	}
+	pending, err := d.snapshots.Pending(ctx)
+	if err != nil {
+		return doctor.FromError(err, "")
+	}
+	if len(pending) > 0 {
+		return doctor.Result{Status: doctor.Warning, Message: s.Name() + "; banger-root has yet to remove " + strings.Join(pending, ", "),
+			Remedy: "if it does not run: sudo banger-root; if it does: sudo lsof /dev/mapper/banger-*"}
+	}
 	r := doctor.Result{Status: doctor.OK, Message: s.Name()}
 	for _, better := range d.disks[:slices.Index(d.disks, s)] {
 		if e := banger.AsError(better.Probe(ctx, d.layout.VMs())); e != nil {

@@ -121,6 +121,22 @@ func (d *daemon) wantedTaps(ctx context.Context) ([]network.Tap, error) {
 	return taps, nil
 }
 
+// haveRun are the VMs whose record has a run: it comes before all that a run needs, and
+// goes after.
+func (d *daemon) haveRun(ctx context.Context) ([]banger.VMID, error) {
+	recs, err := d.store.VMs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var ids []banger.VMID
+	for _, r := range recs {
+		if r.Run != nil {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids, nil
+}
+
 // linksOf are the names of the links that this user's installation tag has: taps,
 // and the gateway's. Listing links needs no privilege.
 func linksOf(uid uint32, tag string) ([]string, error) {

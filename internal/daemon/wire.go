@@ -85,9 +85,12 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 		firecracker.New(firecracker.Config{Host: d.scopes, Watcher: d.watcher, KVM: device, UID: os.Geteuid(), Now: time.Now, Log: d.log}),
 		qemu.New(d.scopes, d.watcher, device, os.Geteuid(), time.Now),
 	}
+	d.snapshots = dmsnap.New(dmsnap.Config{
+		Tag: d.tag, Dial: func(ctx context.Context) (dmsnap.Root, error) { return dial(ctx) },
+		Wanted: d.haveRun, Log: d.log,
+	})
 	d.disks = []storage.Strategy{
-		dmsnap.New(d.tag, func(ctx context.Context) (dmsnap.Root, error) { return dial(ctx) }),
-		clone.Reflink(), overlay.New(tools), clone.Copy(),
+		d.snapshots, clone.Reflink(), overlay.New(tools), clone.Copy(),
 	}
 	d.bundles = bundles{
 		builder: bundle.Builder{

@@ -60,6 +60,9 @@ func describe(r *streams.Rows, s api.Status) {
 	if len(s.UnderWay) > 0 {
 		r.Add("Under way", strings.Join(s.UnderWay, ", "))
 	}
+	if len(s.Pending) > 0 {
+		r.Add("Pending", strings.Join(s.Pending, ", ")+" (removed once banger-root runs)")
+	}
 	r.Add("Subnet", s.Subnet)
 	r.Add("Tag", s.Tag)
 	if s.DNS != nil {

@@ -6,14 +6,16 @@ package dmsnap
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,10 +42,22 @@ type Root interface {
 	Close() error
 }
 
+// A Config is all that a Strategy works with.
+type Config struct {
+	Tag string // the installation's
+	// Dial connects to banger-root; its error has code NeedsRoot if that does not run.
+	Dial func(context.Context) (Root, error)
+	// Wanted are the VMs that have a run, whose disks are somebody's. nil: nobody
+	// knows, and what is left is an error at once.
+	Wanted func(context.Context) ([]banger.VMID, error)
+	Sys    string // where sysfs is; "" is /sys
+	Log    *slog.Logger
+}
+
 // A Strategy has disks made by banger-root. Make one with New.
 type Strategy struct {
-	tag  string
-	dial func(context.Context) (Root, error)
+	c  Config
+	mu sync.Mutex // held while something is attached, or what is left is removed
 }
 
 var (
@@ -52,9 +66,14 @@ var (
 	_ storage.Gauge    = (*Strategy)(nil)
 )
 
-// New returns the strategy of the installation tag. dial connects to banger-root;
-// its error has code NeedsRoot if that does not run.
-func New(tag string, dial func(context.Context) (Root, error)) *Strategy { return &Strategy{tag, dial} }
+// New returns the strategy of an installation.
+func New(c Config) *Strategy {
+	c.Sys = cmp.Or(c.Sys, "/sys")
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Strategy{c: c}
+}
 
 // Name is "dmsnap".
 func (s *Strategy) Name() string { return "dmsnap" }
@@ -97,7 +116,7 @@ const asks = 3
 
 func (s *Strategy) ask(ctx context.Context, what func(Root) error) (err error) {
 	for range asks {
-		r, derr := s.dial(ctx)
+		r, derr := s.c.Dial(ctx)
 		if derr != nil {
 			return derr
 		}
@@ -178,8 +197,10 @@ func (s *Strategy) Attach(ctx context.Context, base storage.Base, d storage.Disk
 		return "", diskfile.Broken(d, path(d), err)
 	}
 	defer cow.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	err = s.ask(ctx, func(r Root) (err error) {
-		device, err = r.AttachDisk(ctx, s.tag, d.VM, bytes, image, cow)
+		device, err = r.AttachDisk(ctx, s.c.Tag, d.VM, bytes, image, cow)
 		return err
 	})
 	if err == nil && d.Owner != nil {
@@ -192,18 +213,22 @@ func (s *Strategy) Attach(ctx context.Context, base storage.Base, d storage.Disk
 }
 
 // Detach has the device removed, and asks again while somebody, such as a VMM on
-// its way out, has it open.
+// its way out, has it open. Where banger-root is not to be had it succeeds all the
+// same: what is left is then Pending, and goes with the next Tend that finds it.
 func (s *Strategy) Detach(ctx context.Context, d storage.Disk) error {
 	wait := 20 * time.Millisecond
 	for {
 		if there, err := s.attached(d); err != nil || !there {
 			return err
 		}
-		err := s.ask(ctx, func(r Root) error { return r.DetachDisk(ctx, s.tag, d.VM) })
-		if err == nil {
+		err := s.take(ctx, d.VM)
+		switch {
+		case err == nil:
 			return nil
-		}
-		if banger.CodeOf(err) != banger.Busy {
+		case absent(err) && s.c.Wanted != nil:
+			s.c.Log.Warn("a disk stays attached until banger-root runs again", "vm", d.VM, "err", err)
+			return nil
+		case banger.CodeOf(err) != banger.Busy:
 			return fmt.Errorf("detach root disk: %w", err)
 		}
 		select {
@@ -217,18 +242,8 @@ func (s *Strategy) Detach(ctx context.Context, d storage.Disk) error {
 
 // attached reports whether anything of d is: the device, or what is below it.
 func (s *Strategy) attached(d storage.Disk) (bool, error) {
-	uuid := fmt.Sprintf("BANGER-%d-%s-%s", os.Geteuid(), s.tag, d.VM) // of package blockdev
-	files, err := filepath.Glob("/sys/block/dm-*/dm/uuid")
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			continue // it went meanwhile
-		}
-		if got := strings.TrimSpace(string(b)); got == uuid || strings.HasPrefix(got, uuid+"-") {
-			return true, nil
-		}
-	}
-	return false, err
+	found, err := s.devices()
+	return len(found[d.VM]) > 0, err
 }
 
 // Size implements storage.Sizer.
@@ -243,14 +258,14 @@ func (s *Strategy) Size(d storage.Disk) (int64, error) {
 // Fill implements storage.Gauge.
 func (s *Strategy) Fill(ctx context.Context, d storage.Disk) (used, total int64, err error) {
 	err = s.ask(ctx, func(r Root) (err error) {
-		used, total, err = r.DiskFill(ctx, s.tag, d.VM)
+		used, total, err = r.DiskFill(ctx, s.c.Tag, d.VM)
 		return err
 	})
 	return used, total, err
 }
 
 // Grow lengthens the file; the next Attach makes a longer device of it.
-func (s *Strategy) Grow(_ context.Context, _ storage.Base, d storage.Disk, bytes int64) error {
+func (s *Strategy) Grow(ctx context.Context, _ storage.Base, d storage.Disk, bytes int64) error {
 	n, err := size(d)
 	if err != nil {
 		return diskfile.Broken(d, path(d), err)
@@ -258,7 +273,7 @@ func (s *Strategy) Grow(_ context.Context, _ storage.Base, d storage.Disk, bytes
 	if grow, err := diskfile.CheckGrow(n, bytes); err != nil || !grow {
 		return err
 	}
-	if err := s.detached(d); err != nil {
+	if err := s.detached(ctx, d); err != nil {
 		return err
 	}
 	f, err := openOwn(d, os.O_RDWR)
@@ -271,10 +286,11 @@ func (s *Strategy) Grow(_ context.Context, _ storage.Base, d storage.Disk, bytes
 	return nil
 }
 
-// Remove deletes the file, and what a killed Create left of one. What the kernel
-// has open would live on without a name.
-func (s *Strategy) Remove(_ context.Context, d storage.Disk) error {
-	if err := s.detached(d); err != nil {
+// Remove deletes the file, and what a killed Create left of one. Where only
+// banger-root is missing to have it detached, its room is free once that runs: the
+// kernel has it open, without a name.
+func (s *Strategy) Remove(ctx context.Context, d storage.Disk) error {
+	if err := s.detached(ctx, d); err != nil && !absent(err) {
 		return err
 	}
 	if err := errors.Join(diskfile.Remove(path(d)), diskfile.Sweep(d.Dir, tempPrefix)); err != nil {
@@ -283,9 +299,22 @@ func (s *Strategy) Remove(_ context.Context, d storage.Disk) error {
 	return nil
 }
 
-func (s *Strategy) detached(d storage.Disk) error {
+// detached removes what is left of a run that is over, and reports what is
+// somebody's: Busy, or NeedsRoot where it cannot be removed now.
+func (s *Strategy) detached(ctx context.Context, d storage.Disk) error {
 	if there, err := s.attached(d); err != nil || !there {
 		return err
+	}
+	if s.c.Wanted != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		left, err := s.left(ctx)
+		if err != nil {
+			return err
+		}
+		if len(left[d.VM]) > 0 {
+			return s.take(ctx, d.VM)
+		}
 	}
 	return banger.Errorf(banger.Busy, "the root disk of VM %s is attached", d.VM).WithRemedy("banger stop %s", d.VM)
 }

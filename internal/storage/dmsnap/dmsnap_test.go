@@ -48,7 +48,7 @@ func root(t *testing.T) {
 // The whole way: this user's process, banger-root, the kernel.
 func TestConformance(t *testing.T) {
 	root(t)
-	s := dmsnap.New(tag, dial)
+	s := dmsnap.New(dmsnap.Config{Tag: tag, Dial: dial})
 	if err := s.Probe(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func halfway(t *testing.T, d storage.Disk) {
 // gives up in time.
 func TestAttached(t *testing.T) {
 	root(t)
-	s := dmsnap.New(tag, dial)
+	s := dmsnap.New(dmsnap.Config{Tag: tag, Dial: dial})
 	base, d := pieces(t)
 	must(t, s.Create(t.Context(), base, d))
 	dev, err := s.Attach(t.Context(), base, d)
@@ -101,7 +101,7 @@ func TestAttached(t *testing.T) {
 // the error says what is needed.
 func TestWithoutRoot(t *testing.T) {
 	absent := banger.Errorf(banger.NeedsRoot, "banger-root does not run").WithRemedy("sudo banger-root")
-	s := dmsnap.New("dead", func(context.Context) (dmsnap.Root, error) { return nil, absent })
+	s := dmsnap.New(dmsnap.Config{Tag: "dead", Dial: func(context.Context) (dmsnap.Root, error) { return nil, absent }})
 	base, d := pieces(t)
 	must(t, s.Create(t.Context(), base, d))
 	must(t, s.Grow(t.Context(), base, d, 2*d.Size))
@@ -120,7 +120,7 @@ func TestWithoutRoot(t *testing.T) {
 // outside says nothing.
 func TestSize(t *testing.T) {
 	base, d := pieces(t)
-	s := dmsnap.New(tag, dial)
+	s := dmsnap.New(dmsnap.Config{Tag: tag, Dial: dial})
 	for _, n := range []int64{1 << 20, 1<<20 + 4096, 255 * 4096, 256 * 4096, 257 * 4096, 10 << 30, 1<<40 + 4096} {
 		d.Size = max(n, base.Size)
 		must(t, s.Create(t.Context(), base, d))

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -63,7 +64,7 @@ func (d *daemon) identity(ctx context.Context) error {
 // dialRoot connects to banger-root. Where the daemon is root it starts one
 // itself; else only the CLI does, which can ask for a password.
 func dialRoot(exe string) func(context.Context) (*client.Client, error) {
-	uid, root := os.Geteuid(), host.New(filepath.Dir(exe))
+	uid, root := os.Geteuid(), host.New(rootPath(exe))
 	return func(ctx context.Context) (*client.Client, error) {
 		c, err := client.Dial(ctx, uid)
 		if uid == 0 && errors.Is(err, client.ErrAbsent) {
@@ -74,6 +75,12 @@ func dialRoot(exe string) func(context.Context) (*client.Client, error) {
 		}
 		return c, err
 	}
+}
+
+// rootPath is where banger-root is looked for, in the order in which the CLI does.
+func rootPath(exe string) string {
+	bin := filepath.Dir(exe)
+	return strings.Join([]string{bin, filepath.Join(filepath.Dir(bin), "lib", "banger"), "/usr/local/lib/banger"}, ":")
 }
 
 // newRouted is network mode routed.

@@ -6,12 +6,8 @@ package clone
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -21,11 +17,7 @@ import (
 	"banger/internal/storage/diskfile"
 )
 
-const (
-	fileName = "disk.raw"
-	// tempPrefix begins the file's name until it has its size and owner.
-	tempPrefix = "disk.raw.tmp-"
-)
+var file = diskfile.File{What: "root disk", Name: "disk.raw", More: []string{reflink.Prefix}}
 
 // A Strategy copies. Make one with Reflink or Copy: the two differ in where
 // they offer themselves, and not in their disks.
@@ -77,35 +69,18 @@ func canShare(dir string) (err error) {
 	return unix.IoctlFileClone(int(files[1].Fd()), int(files[0].Fd()))
 }
 
-// Create copies aside and renames.
+// Create copies.
 func (s *Strategy) Create(ctx context.Context, base storage.Base, d storage.Disk) error {
-	switch _, err := size(d); {
-	case err == nil:
-		return nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return diskfile.Broken(d, path(d), err)
-	}
-	if err := diskfile.CheckNew(base, d); err != nil {
-		return err
-	}
-	if err := sweep(d.Dir); err != nil {
-		return fmt.Errorf("create root disk: %w", err)
-	}
-	temp := filepath.Join(d.Dir, tempPrefix+rand.Text())
-	_, err := reflink.Clone(ctx, base.Path, temp, 0o600)
-	if err == nil {
-		err = settle(temp, d)
-	}
-	if err == nil {
-		err = os.Rename(temp, path(d))
-	}
-	if err == nil {
-		err = diskfile.SyncDir(d.Dir)
-	}
-	if err != nil {
-		return errors.Join(diskfile.Full(d.Dir, fmt.Errorf("create root disk: %w", err)), diskfile.Remove(temp))
-	}
-	return nil
+	_, there := size(d)
+	return file.Create(d, there, func(temp string) error {
+		if err := diskfile.CheckNew(base, d); err != nil {
+			return err
+		}
+		if _, err := reflink.Clone(ctx, base.Path, temp, 0o600); err != nil {
+			return err
+		}
+		return settle(temp, d)
+	})
 }
 
 // settle makes a new file the owner's, and as large as the disk.
@@ -125,10 +100,8 @@ func settle(name string, d storage.Disk) error {
 
 // Attach has nothing to attach: the VMM opens the file, and no base.
 func (s *Strategy) Attach(_ context.Context, _ storage.Base, d storage.Disk) (string, error) {
-	if _, err := size(d); err != nil {
-		return "", diskfile.Broken(d, path(d), err)
-	}
-	return path(d), nil
+	_, err := s.Size(d)
+	return file.Path(d), err
 }
 
 // Detach has nothing to do.
@@ -138,13 +111,13 @@ func (s *Strategy) Detach(context.Context, storage.Disk) error { return nil }
 func (s *Strategy) Size(d storage.Disk) (int64, error) {
 	n, err := size(d)
 	if err != nil {
-		return 0, diskfile.Broken(d, path(d), err)
+		return 0, file.Broken(d, err)
 	}
 	return n, nil
 }
 
 func size(d storage.Disk) (int64, error) {
-	f, err := diskfile.OpenOwn(path(d), os.O_RDONLY, d)
+	f, err := diskfile.OpenOwn(file.Path(d), os.O_RDONLY, d)
 	if err != nil {
 		return 0, err
 	}
@@ -157,31 +130,18 @@ func size(d storage.Disk) (int64, error) {
 
 // Grow lengthens the file by a hole; the guest program grows the file system.
 func (s *Strategy) Grow(_ context.Context, _ storage.Base, d storage.Disk, bytes int64) error {
-	n, err := size(d)
+	n, err := s.Size(d)
 	if err != nil {
-		return diskfile.Broken(d, path(d), err)
-	}
-	if grow, err := diskfile.CheckGrow(n, bytes); err != nil || !grow {
 		return err
 	}
-	f, err := diskfile.OpenOwn(path(d), os.O_RDWR, d)
-	if err != nil {
-		return diskfile.Broken(d, path(d), err)
-	}
-	if err := errors.Join(f.Truncate(bytes), f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("grow root disk: %w", diskfile.Full(d.Dir, err))
-	}
-	return nil
+	return file.Grow(d, n, bytes, func() error {
+		f, err := diskfile.OpenOwn(file.Path(d), os.O_RDWR, d)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Truncate(bytes), f.Sync(), f.Close())
+	})
 }
 
-// Remove deletes the file, and what a killed Create left of one.
-func (s *Strategy) Remove(_ context.Context, d storage.Disk) error {
-	if err := errors.Join(diskfile.Remove(path(d)), sweep(d.Dir)); err != nil {
-		return fmt.Errorf("remove root disk: %w", err)
-	}
-	return nil
-}
-
-func path(d storage.Disk) string { return filepath.Join(d.Dir, fileName) }
-
-func sweep(dir string) error { return diskfile.Sweep(dir, tempPrefix, reflink.Prefix) }
+// Remove deletes the file.
+func (s *Strategy) Remove(_ context.Context, d storage.Disk) error { return file.Remove(d) }

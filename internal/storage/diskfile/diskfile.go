@@ -104,9 +104,9 @@ func CheckNew(base storage.Base, d storage.Disk) error {
 	return nil
 }
 
-// CheckGrow reports whether a disk of size bytes is to be grown; less than it
+// checkGrow reports whether a disk of size bytes is to be grown; less than it
 // has is Invalid.
-func CheckGrow(size, bytes int64) (grow bool, err error) {
+func checkGrow(size, bytes int64) (grow bool, err error) {
 	if bytes < size {
 		return false, banger.Errorf(banger.Invalid, "a disk never shrinks: this one has %s, not %s", banger.FormatSize(size), banger.FormatSize(bytes)).
 			WithRemedy("ask for %s or more", banger.FormatSize(size))
@@ -126,19 +126,16 @@ func Present(base storage.Base) error {
 	return nil
 }
 
-// Broken says what is wrong with the disk that should be in the file name.
-func Broken(d storage.Disk, name string, err error) error {
-	code, what := banger.Internal, "cannot be read"
-	if errors.Is(err, fs.ErrNotExist) {
-		code, what = banger.NotFound, "is gone"
-	}
-	return banger.Errorf(code, "the root disk of VM %s %s: %w", d.VM, what, err).
-		WithRemedy("put %s back, or delete the VM: banger rm %s", name, d.VM)
-}
-
 // Full turns err into what it comes from when the file system of dir has no room
-// or is read-only, of which a tool tells in words only.
+// or is read-only, of which a tool tells in words only, or has no files so large.
 func Full(dir string, err error) error {
+	if code := banger.CodeOf(err); code != banger.Internal { // it says so itself
+		return err
+	}
+	if errors.Is(err, unix.EFBIG) {
+		return banger.Errorf(banger.Invalid, "the file system of %s has no files of that size: %w", dir, err).
+			WithRemedy("ask for less, such as 100GiB: a disk can grow later")
+	}
 	const enough = 1 << 20
 	var st unix.Statfs_t
 	if e := unix.Statfs(dir, &st); e != nil {

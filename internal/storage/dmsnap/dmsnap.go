@@ -8,13 +8,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -25,13 +22,11 @@ import (
 	"banger/internal/storage/diskfile"
 )
 
-const (
-	fileName   = "disk.cow"
-	tempPrefix = "disk.cow.tmp-"
-	// leastRoom is what a new disk must find, bytes: it takes nothing, and a VM
-	// that is paused at its first write helps nobody.
-	leastRoom = 1 << 20
-)
+var file = diskfile.File{What: "root disk", Name: "disk.cow"}
+
+// leastRoom is what a new disk must find, bytes: it takes nothing, and a VM that is
+// paused at its first write helps nobody.
+const leastRoom = 1 << 20
 
 // A Root is a connection to banger-root.
 type Root interface {
@@ -130,33 +125,16 @@ func (s *Strategy) ask(ctx context.Context, what func(Root) error) (err error) {
 
 // Create makes a file that is one hole.
 func (s *Strategy) Create(ctx context.Context, base storage.Base, d storage.Disk) error {
-	switch _, err := size(d); {
-	case err == nil:
-		return nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return diskfile.Broken(d, path(d), err)
-	}
-	if err := errors.Join(ctx.Err(), diskfile.CheckNew(base, d)); err != nil {
-		return err
-	}
-	if err := diskfile.Sweep(d.Dir, tempPrefix); err != nil {
-		return fmt.Errorf("create root disk: %w", err)
-	}
-	temp := filepath.Join(d.Dir, tempPrefix+rand.Text())
-	err := room(d.Dir)
-	if err == nil {
-		err = hole(temp, length(d.Size))
-	}
-	if err == nil {
-		err = os.Rename(temp, path(d))
-	}
-	if err == nil {
-		err = diskfile.SyncDir(d.Dir)
-	}
-	if err != nil {
-		return errors.Join(diskfile.Full(d.Dir, fmt.Errorf("create root disk: %w", err)), diskfile.Remove(temp))
-	}
-	return nil
+	_, there := size(d)
+	return file.Create(d, there, func(temp string) error {
+		if err := errors.Join(ctx.Err(), diskfile.CheckNew(base, d)); err != nil {
+			return err
+		}
+		if err := room(d.Dir); err != nil {
+			return err
+		}
+		return hole(temp, length(d.Size))
+	})
 }
 
 func room(dir string) error {
@@ -182,7 +160,7 @@ func hole(name string, bytes int64) error {
 func (s *Strategy) Attach(ctx context.Context, base storage.Base, d storage.Disk) (device string, err error) {
 	bytes, err := size(d)
 	if err != nil {
-		return "", diskfile.Broken(d, path(d), err)
+		return "", file.Broken(d, err)
 	}
 	if err := diskfile.Present(base); err != nil {
 		return "", err
@@ -194,7 +172,7 @@ func (s *Strategy) Attach(ctx context.Context, base storage.Base, d storage.Disk
 	defer image.Close()
 	cow, err := openOwn(d, os.O_RDWR)
 	if err != nil {
-		return "", diskfile.Broken(d, path(d), err)
+		return "", file.Broken(d, err)
 	}
 	defer cow.Close()
 	s.mu.Lock()
@@ -250,7 +228,7 @@ func (s *Strategy) attached(d storage.Disk) (bool, error) {
 func (s *Strategy) Size(d storage.Disk) (int64, error) {
 	n, err := size(d)
 	if err != nil {
-		return 0, diskfile.Broken(d, path(d), err)
+		return 0, file.Broken(d, err)
 	}
 	return n, nil
 }
@@ -266,37 +244,29 @@ func (s *Strategy) Fill(ctx context.Context, d storage.Disk) (used, total int64,
 
 // Grow lengthens the file; the next Attach makes a longer device of it.
 func (s *Strategy) Grow(ctx context.Context, _ storage.Base, d storage.Disk, bytes int64) error {
-	n, err := size(d)
+	n, err := s.Size(d)
 	if err != nil {
-		return diskfile.Broken(d, path(d), err)
-	}
-	if grow, err := diskfile.CheckGrow(n, bytes); err != nil || !grow {
 		return err
 	}
-	if err := s.detached(ctx, d); err != nil {
-		return err
-	}
-	f, err := openOwn(d, os.O_RDWR)
-	if err != nil {
-		return diskfile.Broken(d, path(d), err)
-	}
-	if err := errors.Join(f.Truncate(length(bytes)), f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("grow root disk: %w", diskfile.Full(d.Dir, err))
-	}
-	return nil
+	return file.Grow(d, n, bytes, func() error {
+		if err := s.detached(ctx, d); err != nil {
+			return err
+		}
+		f, err := openOwn(d, os.O_RDWR)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Truncate(length(bytes)), f.Sync(), f.Close())
+	})
 }
 
-// Remove deletes the file, and what a killed Create left of one. Where only
-// banger-root is missing to have it detached, its room is free once that runs: the
-// kernel has it open, without a name.
+// Remove deletes the file. Where only banger-root is missing to have it detached, its
+// room is free once that runs: the kernel has it open, without a name.
 func (s *Strategy) Remove(ctx context.Context, d storage.Disk) error {
 	if err := s.detached(ctx, d); err != nil && !absent(err) {
 		return err
 	}
-	if err := errors.Join(diskfile.Remove(path(d)), diskfile.Sweep(d.Dir, tempPrefix)); err != nil {
-		return fmt.Errorf("remove root disk: %w", err)
-	}
-	return nil
+	return file.Remove(d)
 }
 
 // detached removes what is left of a run that is over, and reports what is
@@ -319,11 +289,9 @@ func (s *Strategy) detached(ctx context.Context, d storage.Disk) error {
 	return banger.Errorf(banger.Busy, "the root disk of VM %s is attached", d.VM).WithRemedy("banger stop %s", d.VM)
 }
 
-func path(d storage.Disk) string { return filepath.Join(d.Dir, fileName) }
-
 // openOwn opens the file, which is the daemon's own even where the directory is
 // the VM's: nobody else needs it.
 func openOwn(d storage.Disk, flags int) (*os.File, error) {
 	d.Owner = nil
-	return diskfile.OpenOwn(path(d), flags, d)
+	return diskfile.OpenOwn(file.Path(d), flags, d)
 }

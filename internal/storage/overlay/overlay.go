@@ -5,12 +5,7 @@ package overlay
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strconv"
 
 	"banger"
@@ -19,14 +14,7 @@ import (
 	"banger/internal/storage/diskfile"
 )
 
-const (
-	fileName = "disk.qcow2"
-	// tempPrefix begins the file's name while it is made; one that a killed
-	// Create left is known by it. The rest is random: a qemu-img whose daemon
-	// was killed runs on for some milliseconds, and would otherwise write into
-	// the next one's file.
-	tempPrefix = "disk.qcow2.tmp-"
-)
+var file = diskfile.File{What: "root disk", Name: "disk.qcow2"}
 
 // A Strategy makes disks with qemu-img. Make one with New.
 //
@@ -58,54 +46,37 @@ func (s *Strategy) Probe(ctx context.Context, _ string) error {
 	return err
 }
 
-// Create makes the file aside and renames it. It allocates some 200 KiB.
+// Create allocates some 200 KiB.
 func (s *Strategy) Create(ctx context.Context, base storage.Base, d storage.Disk) error {
-	switch _, err := readHeader(path(d)); {
-	case err == nil:
-		return nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return diskfile.Broken(d, path(d), err)
-	}
-	if err := diskfile.CheckNew(base, d); err != nil {
-		return err
-	}
-	if err := diskfile.Sweep(d.Dir, tempPrefix); err != nil {
-		return fmt.Errorf("create root disk: %w", err)
-	}
-	temp := filepath.Join(d.Dir, tempPrefix+rand.Text())
-	err := s.qemuImg(ctx, d, "create", "-q", "-f", "qcow2", "-b", base.Path, "-F", "raw", temp, strconv.FormatInt(d.Size, 10))
-	if err == nil {
-		err = settle(temp, d)
-	}
-	if err == nil {
-		err = os.Rename(temp, path(d))
-	}
-	if err == nil {
-		err = diskfile.SyncDir(d.Dir)
-	}
-	if err != nil {
-		return errors.Join(diskfile.Full(d.Dir, fmt.Errorf("create root disk: %w", err)), diskfile.Remove(temp))
-	}
-	return nil
+	_, there := readHeader(file.Path(d))
+	return file.Create(d, there, func(temp string) error {
+		if err := diskfile.CheckNew(base, d); err != nil {
+			return err
+		}
+		if err := s.qemuImg(ctx, d, "create", "-q", "-f", "qcow2", "-b", base.Path, "-F", "raw", temp, strconv.FormatInt(d.Size, 10)); err != nil {
+			return err
+		}
+		return settle(temp, d)
+	})
 }
 
 // Attach has nothing to attach: the VMM opens the file itself. When the state
 // directory was moved, the name of the base in the file is set right first.
 func (s *Strategy) Attach(ctx context.Context, base storage.Base, d storage.Disk) (string, error) {
-	h, err := readHeader(path(d))
+	h, err := readHeader(file.Path(d))
 	if err != nil {
-		return "", diskfile.Broken(d, path(d), err)
+		return "", file.Broken(d, err)
 	}
 	if err := diskfile.Present(base); err != nil {
 		return "", err
 	}
 	if h.backing != base.Path {
 		// -u: the name alone; the content is the same by its digest
-		if err := s.qemuImg(ctx, d, "rebase", "-q", "-u", "-f", "qcow2", "-b", base.Path, "-F", "raw", path(d)); err != nil {
+		if err := s.qemuImg(ctx, d, "rebase", "-q", "-u", "-f", "qcow2", "-b", base.Path, "-F", "raw", file.Path(d)); err != nil {
 			return "", fmt.Errorf("attach root disk: %w", diskfile.Full(d.Dir, err))
 		}
 	}
-	return path(d), nil
+	return file.Path(d), nil
 }
 
 // Detach has nothing to do: the VMM that had the file open is gone.
@@ -113,39 +84,28 @@ func (s *Strategy) Detach(context.Context, storage.Disk) error { return nil }
 
 // Size implements storage.Sizer.
 func (s *Strategy) Size(d storage.Disk) (int64, error) {
-	h, err := readHeader(path(d))
+	h, err := readHeader(file.Path(d))
 	if err != nil {
-		return 0, diskfile.Broken(d, path(d), err)
+		return 0, file.Broken(d, err)
 	}
 	return h.size, nil
 }
 
 // Grow changes the virtual size; the guest program grows the file system.
 func (s *Strategy) Grow(ctx context.Context, _ storage.Base, d storage.Disk, bytes int64) error {
-	h, err := readHeader(path(d))
+	n, err := s.Size(d)
 	if err != nil {
-		return diskfile.Broken(d, path(d), err)
-	}
-	if grow, err := diskfile.CheckGrow(h.size, bytes); err != nil || !grow {
 		return err
 	}
-	if err := s.qemuImg(ctx, d, "resize", "-q", "-f", "qcow2", path(d), strconv.FormatInt(bytes, 10)); err != nil {
-		return fmt.Errorf("grow root disk: %w", diskfile.Full(d.Dir, err))
-	}
-	return nil
+	return file.Grow(d, n, bytes, func() error {
+		return s.qemuImg(ctx, d, "resize", "-q", "-f", "qcow2", file.Path(d), strconv.FormatInt(bytes, 10))
+	})
 }
 
-// Remove deletes the file, and what a killed Create left of one.
-func (s *Strategy) Remove(_ context.Context, d storage.Disk) error {
-	if err := errors.Join(diskfile.Remove(path(d)), diskfile.Sweep(d.Dir, tempPrefix)); err != nil {
-		return fmt.Errorf("remove root disk: %w", err)
-	}
-	return nil
-}
+// Remove deletes the file.
+func (s *Strategy) Remove(_ context.Context, d storage.Disk) error { return file.Remove(d) }
 
 func (s *Strategy) qemuImg(ctx context.Context, d storage.Disk, args ...string) error {
 	_, err := s.run.Run(ctx, host.Cmd{Tool: "qemu-img", Args: args, Owner: d.Owner})
 	return err
 }
-
-func path(d storage.Disk) string { return filepath.Join(d.Dir, fileName) }

@@ -5,12 +5,9 @@ package workdisk
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -21,12 +18,7 @@ import (
 	"banger/internal/storage/diskfile"
 )
 
-const (
-	fileName = "work.img"
-	// tempPrefix begins the file's name while it is made; the rest is random, since
-	// a mke2fs whose daemon was killed runs on for some milliseconds.
-	tempPrefix = fileName + ".tmp-"
-)
+var file = diskfile.File{What: "work disk", Name: "work.img"}
 
 // features are ext4's as guests' kernels from 4.14 on know them, spelled out so that
 // they do not depend on the host's mke2fs.conf.
@@ -63,30 +55,14 @@ func (k Disks) Probe(ctx context.Context) error {
 	return err
 }
 
-// Create makes the file aside and renames it; one that is there is success. uuid
-// becomes the file system's. It allocates less than 0.5 MiB for 8 GiB.
+// Create makes one that is not there. uuid becomes the file system's. It allocates less
+// than 0.5 MiB for 8 GiB.
 func (k Disks) Create(ctx context.Context, d storage.Disk, uuid string) error {
-	switch f, err := open(d, os.O_RDONLY); {
-	case err == nil:
+	f, there := open(d, os.O_RDONLY)
+	if there == nil {
 		return f.Close()
-	case !errors.Is(err, fs.ErrNotExist):
-		return broken(d, err)
 	}
-	if err := diskfile.Sweep(d.Dir, tempPrefix); err != nil {
-		return fmt.Errorf("create work disk: %w", err)
-	}
-	temp := filepath.Join(d.Dir, tempPrefix+rand.Text())
-	err := k.make(ctx, temp, d, uuid)
-	if err == nil {
-		err = os.Rename(temp, path(d))
-	}
-	if err == nil {
-		err = diskfile.SyncDir(d.Dir)
-	}
-	if err != nil {
-		return errors.Join(full(d.Dir, fmt.Errorf("create work disk: %w", err)), diskfile.Remove(temp))
-	}
-	return nil
+	return file.Create(d, there, func(temp string) error { return k.make(ctx, temp, d, uuid) })
 }
 
 // make makes the file at temp and has the disk's owner make its file system.
@@ -125,16 +101,16 @@ func (k Disks) make(ctx context.Context, temp string, d storage.Disk, uuid strin
 func (k Disks) Attach(d storage.Disk) (string, error) {
 	f, err := open(d, os.O_RDONLY)
 	if err != nil {
-		return "", broken(d, err)
+		return "", file.Broken(d, err)
 	}
-	return path(d), f.Close()
+	return file.Path(d), f.Close()
 }
 
 // Size is the disk's size, bytes.
 func (k Disks) Size(d storage.Disk) (size int64, err error) {
 	f, err := open(d, os.O_RDONLY)
 	if err != nil {
-		return 0, broken(d, err)
+		return 0, file.Broken(d, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	st, err := f.Stat()
@@ -149,7 +125,7 @@ func (k Disks) Size(d storage.Disk) (size int64, err error) {
 func (k Disks) Grow(d storage.Disk) (err error) {
 	f, err := open(d, os.O_RDWR)
 	if err != nil {
-		return broken(d, err)
+		return file.Broken(d, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	st, err := f.Stat()
@@ -157,15 +133,14 @@ func (k Disks) Grow(d storage.Disk) (err error) {
 		err = errors.Join(f.Truncate(d.Size), f.Sync())
 	}
 	if err != nil {
-		return full(d.Dir, fmt.Errorf("grow work disk: %w", err))
+		return diskfile.Full(d.Dir, fmt.Errorf("grow work disk: %w", err))
 	}
 	return nil
 }
 
 // Remove deletes the file, and what a killed Create left of one.
-func (k Disks) Remove(d storage.Disk) error {
-	if err := errors.Join(diskfile.Remove(path(d)), diskfile.Sweep(d.Dir, tempPrefix)); err != nil {
-		return fmt.Errorf("remove work disk: %w", err)
-	}
-	return nil
+func (k Disks) Remove(d storage.Disk) error { return file.Remove(d) }
+
+func open(d storage.Disk, flags int) (*os.File, error) {
+	return diskfile.OpenOwn(file.Path(d), flags, d)
 }

@@ -29,7 +29,7 @@ const (
 
 var greeting = regexp.MustCompile(`^OK [0-9]+\n$`)
 
-var _ vmm.VSock = (*process)(nil)
+var _ vmm.VSock = (*proc)(nil)
 
 // vsock reports whether connections to guests over vsock work with a version: they
 // hang for ever in 1.16.0 and 1.16.1, once the VM was paused
@@ -45,8 +45,8 @@ func vsockPath(socket string) string { return filepath.Join(filepath.Dir(socket)
 
 // DialVSock implements vmm.VSock. Before the guest has a driver for its device it
 // waits for that.
-func (p *process) DialVSock(ctx context.Context, port uint32) (net.Conn, error) {
-	conn, err := dialPeer(ctx, vsockPath(p.h.Socket), p.h.PID)
+func (p *proc) DialVSock(ctx context.Context, port uint32) (net.Conn, error) {
+	conn, err := dialPeer(ctx, vsockPath(p.Handle().Socket), p.Handle().PID)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 		return nil, fmt.Errorf("%w: %w", vmm.ErrNoVSock, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -72,6 +73,14 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 		Handle: h, uid: r.uid, tag: c.Tag, net: network.SubnetOf(c.Subnet),
 		own: addr.Alias(r.uid, c.Tag),
 	}
+	s.allRoutes = sync.OnceValues(func() ([]netlink.Route, error) {
+		return whole(func() ([]netlink.Route, error) { return allRoutes(h) })
+	})
+	defer func() {
+		if s.nft != nil {
+			err = errors.Join(err, s.nft.CloseLasting())
+		}
+	}()
 	s.survey()
 	s.refuse(c, r.resolvs)
 	s.removeTaps(c)
@@ -112,6 +121,7 @@ func (r *Router) Gateway(tag string) (int, error) {
 // this tag, as says the alias of each link, which none but root can write.
 type setter struct {
 	*netlink.Handle
+	nft *nftables.Conn // the one of this Apply: see nftables
 	uid uint32
 	tag string
 	net network.Subnet
@@ -121,7 +131,8 @@ type setter struct {
 	mine  map[string]netlink.Link // by alias: those that belong to uid and tag
 	index map[int]bool            // of these
 
-	sysctls map[string]sysctls // by link, as the survey saw them
+	sysctls   map[string]sysctls              // by link, as the survey saw them
+	allRoutes func() ([]netlink.Route, error) // as they were when they were first asked for
 
 	uplinks []netlink.Link // by which taps with NAT reach the world
 	opened  []netlink.Link // of these, where banger switches forwarding on

@@ -25,7 +25,7 @@ var passages = map[string][]expr.MetaKey{
 // those of iptables -i PREFIX+ -j ACCEPT and -o PREFIX+ -j ACCEPT, which iptables can
 // list.
 func (s *setter) setPassages(c network.Config) {
-	nft := list(s, "nftables", func() (*nftables.Conn, error) { return nftables.New() })
+	nft := s.nftables()
 	for _, ch := range list(s, "others' chains", func() ([]*nftables.Chain, error) { return nft.ListChainsOfTableFamily(nftables.TableFamilyIPv4) }) {
 		keys := passages[ch.Name]
 		if ch.Table.Name != "filter" || keys == nil {

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"banger"
 	"banger/internal/network"
@@ -43,9 +42,7 @@ func (s *setter) refuse(c network.Config, resolvs []string) {
 			s.inUse(c.Subnet.Contains(a), "the host's resolver %s lies in the VMs' subnet %s", a, c.Subnet)
 		}
 	}
-	for _, r := range list(s, "all routes", func() ([]netlink.Route, error) {
-		return s.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	}) {
+	for _, r := range list(s, "all routes", s.allRoutes) {
 		p := toPrefix(r.Dst)
 		mine := len(r.MultiPath) == 0 && s.index[r.LinkIndex]
 		s.inUse(p.Bits() >= worldly && p.Overlaps(c.Subnet) && !mine, "the host's route to %s (table %d) overlaps the VMs' subnet %s", p, r.Table, c.Subnet)

@@ -129,11 +129,22 @@ func (r *ruleset) chain(name string, hook *nftables.ChainHook, prio *nftables.Ch
 	return c
 }
 
+// nftables is one connection for all of an Apply: to open and close one for each look
+// cost as much as looking.
+func (s *setter) nftables() *nftables.Conn {
+	return list(s, "nftables", func() (_ *nftables.Conn, err error) {
+		if s.nft == nil {
+			s.nft, err = nftables.New(nftables.AsLasting())
+		}
+		return s.nft, err
+	})
+}
+
 // setRules makes the table what it should be in one transaction, or changes
 // nothing: no packet sees it half done. Where rules and sets are those that it
 // should have, only elements are changed.
 func (s *setter) setRules(c network.Config) {
-	nft := list(s, "nftables", func() (*nftables.Conn, error) { return nftables.New() })
+	nft := s.nftables()
 	want, got := s.ruleset(c), s.readRules(nft)
 	anew := got.shape() != want.shape()
 	if anew {
@@ -206,7 +217,7 @@ func without(a, b []nftables.SetElement) (only []nftables.SetElement) {
 
 // removeRules removes the table if there is one.
 func (s *setter) removeRules() {
-	nft := list(s, "nftables", func() (*nftables.Conn, error) { return nftables.New() })
+	nft := s.nftables()
 	s.do(s.readRules(nft).table != nil, "delete rules", func() error { nft.DelTable(s.table()); return nft.Flush() })
 }
 

@@ -3,6 +3,7 @@ package link
 import (
 	"encoding/binary"
 	"errors"
+	"iter"
 	"strconv"
 	"strings"
 
@@ -18,7 +19,7 @@ import (
 func (s *setter) survey() {
 	s.names, s.mine, s.index, s.sysctls = map[string]netlink.Link{}, map[string]netlink.Link{}, map[int]bool{}, map[string]sysctls{}
 	for _, m := range list(s, "links", dumpLinks) {
-		l, err := netlink.LinkDeserialize(nil, m)
+		l, err := netlink.LinkDeserialize(nil, needed(m))
 		if s.err = errors.Join(s.err, err); err != nil {
 			return
 		}
@@ -43,6 +44,19 @@ func dumpLinks() ([][]byte, error) {
 	r.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	r.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	return r.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+}
+
+// needed is a message of RTM_NEWLINK with those attributes alone that an Apply asks
+// for. Most of the time that decoding takes goes to the some fifty others.
+func needed(m []byte) []byte {
+	some := append(make([]byte, 0, 512), m[:unix.SizeofIfInfomsg]...)
+	for kind, whole := range attributes(m[unix.SizeofIfInfomsg:]) {
+		switch kind {
+		case unix.IFLA_IFNAME, unix.IFLA_ADDRESS, unix.IFLA_IFALIAS, unix.IFLA_LINKINFO, unix.IFLA_PROP_LIST:
+			some = append(some, whole...)
+		}
+	}
+	return some
 }
 
 // A sysctl is one of a link's, and what it is to be. at is its place in the array
@@ -70,17 +84,30 @@ func sysctlsOf(m []byte) sysctls {
 
 // attribute is the value of b's first attribute of one type, nil if it has none.
 func attribute(b []byte, kind uint16) []byte {
-	for len(b) >= unix.SizeofRtAttr {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < unix.SizeofRtAttr || n > len(b) {
-			break
+	for k, whole := range attributes(b) {
+		if k == kind {
+			n := binary.NativeEndian.Uint16(whole)
+			return whole[unix.SizeofRtAttr:n]
 		}
-		if binary.NativeEndian.Uint16(b[2:])&^unix.NLA_F_NESTED == kind {
-			return b[unix.SizeofRtAttr:n]
-		}
-		b = b[min(len(b), (n+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1)):]
 	}
 	return nil
+}
+
+// attributes are those of b, by type, each with its header and padding.
+func attributes(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= unix.SizeofRtAttr {
+			n := int(binary.NativeEndian.Uint16(b))
+			if n < unix.SizeofRtAttr || n > len(b) {
+				return
+			}
+			padded := min(len(b), (n+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1))
+			if !yield(binary.NativeEndian.Uint16(b[2:])&^unix.NLA_F_NESTED, b[:padded]) {
+				return
+			}
+			b = b[padded:]
+		}
+	}
 }
 
 // now is what one of them is.

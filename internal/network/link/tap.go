@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 
 	"github.com/vishvananda/netlink"
@@ -26,10 +27,12 @@ func openTun() (fd int, err error) {
 
 // setTaps makes taps, or mends those that are there.
 func (s *setter) setTaps(c network.Config) {
-	to := map[string][]netlink.Route{}
-	for _, r := range list(s, "routes", func() ([]netlink.Route, error) { return s.RouteList(nil, unix.AF_INET) }) {
-		if r.Dst != nil {
-			to[r.Dst.String()] = append(to[r.Dst.String()], r)
+	// A route that was there at first, and of which nothing here took link or address,
+	// is there still.
+	to := map[netip.Prefix][]netlink.Route{}
+	for _, r := range list(s, "routes", s.allRoutes) {
+		if r.Table == unix.RT_TABLE_MAIN {
+			to[toPrefix(r.Dst)] = append(to[toPrefix(r.Dst)], r)
 		}
 	}
 	for _, t := range c.Taps {
@@ -42,7 +45,7 @@ func (s *setter) setTaps(c network.Config) {
 		}
 		s.setSysctls(l.Attrs().Name, guarded...)
 		s.do(l.Attrs().Flags&net.FlagUp == 0, "set tap up", func() error { return s.LinkSetUp(l) })
-		s.setRoute(l, t, to[host(t.Addr).String()])
+		s.setRoute(l, t, to[netip.PrefixFrom(t.Addr, 32)])
 	}
 }
 
@@ -113,9 +116,13 @@ func forwarding(value string) sysctl { return sysctl{"ipv4", "forwarding", 0, va
 // setSysctls writes those of a link that differ from what the survey saw, or says
 // their file, of a link that is new. A kernel without IPv6 lacks those of IPv6.
 func (s *setter) setSysctls(link string, all ...sysctl) {
+	seen := s.sysctls[link]
 	for _, c := range all {
+		now, there := seen.now(c)
+		if there && now == c.value {
+			continue
+		}
 		path := "/proc/sys/net/" + c.family + "/conf/" + link + "/" + c.key
-		now, there := s.sysctls[link].now(c)
 		if !there {
 			b, err := os.ReadFile(path)
 			now, there = string(bytes.TrimSpace(b)), err == nil || c.family == "ipv4" || !errors.Is(err, fs.ErrNotExist)

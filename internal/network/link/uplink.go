@@ -32,6 +32,7 @@ func Uplinks() ([]netlink.Link, error) {
 	return slices.DeleteFunc(links, func(l netlink.Link) bool { return !ways[l.Attrs().Index] }), nil
 }
 
+// allRoutes are those of all tables.
 func allRoutes(h *netlink.Handle) ([]netlink.Route, error) {
 	return h.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 }
@@ -69,7 +70,7 @@ func forwards(link string) bool {
 // everywhere does so for its own reasons, and needs and owes nothing.
 func (s *setter) chooseUplinks(c network.Config) {
 	if slices.ContainsFunc(c.Taps, func(t network.Tap) bool { return t.NAT }) {
-		ways := waysOut(list(s, "ways out", func() ([]netlink.Route, error) { return allRoutes(s.Handle) }))
+		ways := waysOut(list(s, "ways out", s.allRoutes))
 		for _, l := range s.names {
 			if a := l.Attrs(); ways[a.Index] && !s.index[a.Index] {
 				s.uplinks = append(s.uplinks, l)

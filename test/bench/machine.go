@@ -20,15 +20,19 @@ type machine struct {
 	Banger      string `json:"banger"`
 }
 
-func (in *installation) machine(ctx context.Context, m *model) machine {
-	version, _ := in.output(ctx, "version")
-	qemu, _ := exec.CommandContext(ctx, m.argv[0], "--version").Output()
+func host() machine {
 	load := strings.Fields(read("/proc/loadavg"))
 	return machine{
 		Cores: runtime.NumCPU(), CPU: processor(), Load: strings.Join(load[:min(3, len(load))], " "),
-		Kernel: read("/proc/sys/kernel/osrelease"), Accelerator: m.accelerator,
-		QEMU: firstLine(qemu), GuestKernel: firstLine(m.release), Banger: firstLine(version),
+		Kernel: read("/proc/sys/kernel/osrelease"),
 	}
+}
+
+// describe adds what the installation and its VMs are.
+func (in *installation) describe(ctx context.Context, to *machine, m *model) {
+	version, _ := in.output(ctx, "version")
+	qemu, _ := exec.CommandContext(ctx, m.argv[0], "--version").Output()
+	to.Accelerator, to.QEMU, to.GuestKernel, to.Banger = m.accelerator, firstLine(qemu), firstLine(m.release), firstLine(version)
 }
 
 func processor() string {

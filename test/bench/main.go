@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,18 +24,20 @@ import (
 type group struct {
 	name    string
 	measure func(*bench, context.Context) ([]row, error)
+	alone   bool // needs no installation, nor a VM
 }
 
 // groups are measured in this order.
 var groups = []group{
-	{"boot", (*bench).bootsOfEachKind},
-	{"exec", (*bench).commands},
-	{"memory", (*bench).memory},
-	{"fleet", (*bench).fleet},
-	{"cp", (*bench).copies},
-	{"routed", (*bench).routed},
-	{"set", (*bench).sets},
-	{"ps", (*bench).listed},
+	{"boot", (*bench).bootsOfEachKind, false},
+	{"exec", (*bench).commands, false},
+	{"memory", (*bench).memory, false},
+	{"fleet", (*bench).fleet, false},
+	{"cp", (*bench).copies, false},
+	{"routed", (*bench).routed, false},
+	{"set", (*bench).sets, true},
+	{"dns", (*bench).names, true},
+	{"ps", (*bench).listed, false},
 }
 
 // chosen returns the groups that a list names, with commas between; all for "".
@@ -64,13 +67,16 @@ func chosen(only string) ([]group, error) {
 func main() {
 	boots := flag.Int("boots", 5, "boots of each kind, and at most 3 rounds of other long things")
 	execs := flag.Int("execs", 20, "commands of each kind")
-	only := flag.String("only", "", "measure only `WHAT`, with commas between: boot,exec,memory,fleet,cp,routed,set,ps")
+	only := flag.String("only", "", "measure only `WHAT`, with commas between: boot,exec,memory,fleet,cp,routed,set,dns,ps")
+	child := flag.String("child", "", "be the `PART` of a measurement that has a process of its own")
 	out := flag.String("json", "", "also write the results to `FILE`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	some, err := chosen(*only)
-	if err == nil {
+	if *child == "names" {
+		err = serveNames(ctx)
+	} else if err == nil {
 		err = run(ctx, &bench{boots: *boots, execs: *execs, cache: filepath.Join(sandbox.Root(), ".cache", "bench")}, some, *out)
 	}
 	if err != nil {
@@ -89,27 +95,14 @@ type bench struct {
 }
 
 func run(ctx context.Context, b *bench, some []group, out string) (err error) {
-	if err := needBundle(ctx); err != nil {
-		return err
+	res := &results{At: time.Now().UTC().Truncate(time.Second), Machine: host()}
+	if slices.ContainsFunc(some, func(g group) bool { return !g.alone }) {
+		if err := b.prepare(ctx); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, b.in.sandbox.Close()) }()
+		b.in.describe(ctx, &res.Machine, b.hand.model)
 	}
-	key, err := prepareKey(ctx, b.cache)
-	if err != nil {
-		return err
-	}
-	if b.in, err = install(); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.in.sandbox.Close()) }()
-	if b.fresh, err = b.in.memory(ctx); err != nil {
-		return err
-	}
-	// Not measured: the first VM registers the bundle, once per installation.
-	model, err := b.in.learn(ctx)
-	if err != nil {
-		return err
-	}
-	b.hand = &hand{dir: b.in.sandbox.Dir, model: model, key: key}
-	res := &results{At: time.Now().UTC().Truncate(time.Second), Machine: b.in.machine(ctx, model)}
 	for _, g := range some {
 		rows, err := g.measure(b, ctx)
 		if err != nil {
@@ -124,6 +117,36 @@ func run(ctx context.Context, b *bench, some []group, out string) (err error) {
 		return nil
 	}
 	return res.write(out)
+}
+
+// prepare makes an installation, and learns how it starts a VM. Without an error the
+// caller closes it.
+func (b *bench) prepare(ctx context.Context) (err error) {
+	if err := needBundle(ctx); err != nil {
+		return err
+	}
+	key, err := prepareKey(ctx, b.cache)
+	if err != nil {
+		return err
+	}
+	if b.in, err = install(); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.in.sandbox.Close())
+		}
+	}()
+	if b.fresh, err = b.in.memory(ctx); err != nil {
+		return err
+	}
+	// Not measured: the first VM registers the bundle, once per installation.
+	model, err := b.in.learn(ctx)
+	if err != nil {
+		return err
+	}
+	b.hand = &hand{dir: b.in.sandbox.Dir, model: model, key: key}
+	return nil
 }
 
 // memory is what the daemon takes with no VM.

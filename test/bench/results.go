@@ -59,7 +59,11 @@ func median(samples []float64) float64 {
 
 func (r *results) print(w io.Writer) error {
 	m := r.Machine
-	fmt.Fprintf(w, "%d cores, load %s, Linux %s; %s, %s; guest Linux %s; %s\n\n", m.Cores, m.Load, m.Kernel, m.QEMU, m.Accelerator, m.GuestKernel, m.Banger)
+	fmt.Fprintf(w, "%d cores, load %s, Linux %s", m.Cores, m.Load, m.Kernel)
+	if m.QEMU != "" {
+		fmt.Fprintf(w, "; %s, %s; guest Linux %s; %s", m.QEMU, m.Accelerator, m.GuestKernel, m.Banger)
+	}
+	fmt.Fprint(w, "\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "WHAT\tMEDIAN\tRANGE\tAGAINST\tMEDIAN\tRANGE\tRATIO\tGOAL\t")
 	for _, r := range r.Rows {
@@ -96,7 +100,10 @@ func span(samples []float64, f func(float64) string) string {
 }
 
 func seconds(s float64) string {
-	if s < 0.1 {
+	switch {
+	case s < 1e-3:
+		return fmt.Sprintf("%.1f µs", s*1e6)
+	case s < 0.1:
 		return fmt.Sprintf("%.1f ms", s*1000)
 	}
 	return fmt.Sprintf("%.2f s", s)

@@ -19,8 +19,10 @@ import (
 	"banger/internal/host"
 )
 
-// closeNames is how long answers under way are let out.
-const closeNames = time.Second
+const (
+	closeNames = time.Second     // answers under way are let out so long
+	lookLimit  = 2 * time.Second // for a look at all VMs
+)
 
 // names serves the VMs' names on the loopback, and on the gateway's address for guests.
 type names struct {
@@ -134,6 +136,8 @@ func (n *names) look(ctx context.Context) (seen, error) {
 		}
 	}
 	old := n.d.vms.News() // before the look: what changes during it is seen the next time
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
 	vms, err := n.d.vms.List(ctx)
 	if err != nil {
 		return seen{}, err

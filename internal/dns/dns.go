@@ -25,7 +25,6 @@ const (
 	maxQueries = 128             // in one of them: few enough for a socket to hold all answers, so that nobody has to take any
 	firstQuery = 2 * time.Second // until the first has come
 	idle       = 5 * time.Second // between two
-	viewLimit  = 2 * time.Second // for a View
 )
 
 // A Server answers on one address, UDP and TCP.
@@ -92,7 +91,7 @@ func listen(ctx context.Context, at netip.AddrPort, h handler) (*Server, error) 
 		ReadTimeout: firstQuery, MaxTCPQueries: maxQueries,
 		IdleTimeout: func() time.Duration { return idle },
 	}
-	s.udp = &dns.Server{PacketConn: pc, Handler: h, MsgAcceptFunc: accept, UDPSize: payload}
+	s.udp = &dns.Server{PacketConn: &quickConn{UDPConn: pc, handler: h}, Handler: h, MsgAcceptFunc: accept, UDPSize: payload}
 	for _, srv := range []*dns.Server{s.udp, s.tcp} {
 		up := make(chan struct{})
 		srv.NotifyStartedFunc = func() { close(up) }
@@ -109,7 +108,7 @@ func listen(ctx context.Context, at netip.AddrPort, h handler) (*Server, error) 
 }
 
 // open takes a port for both protocols, if early on an address that comes later.
-func open(ctx context.Context, at netip.AddrPort, early bool) (net.Listener, net.PacketConn, error) {
+func open(ctx context.Context, at netip.AddrPort, early bool) (net.Listener, *net.UDPConn, error) {
 	var lc net.ListenConfig
 	if early {
 		lc.Control = func(_, _ string, c syscall.RawConn) (err error) {
@@ -125,7 +124,7 @@ func open(ctx context.Context, at netip.AddrPort, early bool) (net.Listener, net
 	if err != nil {
 		return nil, nil, errors.Join(err, l.Close())
 	}
-	return l, pc, nil
+	return l, pc.(*net.UDPConn), nil
 }
 
 // Addr is where it listens.
@@ -196,9 +195,7 @@ func (h handler) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 
 // respond returns the whole answer, nil for none.
 func (h handler) respond(q *dns.Msg, asker netip.Addr, udp bool) *dns.Msg {
-	ctx, cancel := context.WithTimeout(context.Background(), viewLimit)
-	defer cancel()
-	names, err := h.view(ctx, asker)
+	names, err := h.view(context.Background(), asker)
 	if err != nil {
 		h.log.Warn("look up a name", "err", fmt.Errorf("find the VMs: %w", err))
 		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)

@@ -86,5 +86,6 @@ func onLoopback(p banger.Publish) bool {
 
 // A View says what an asker may know now; nil: it is not answered. A listener has one:
 // whoever asks on the host is told of all VMs, each guest of those that it may see. It
-// is called for each question.
+// is called for each question, and answers from memory or ends soon by itself: to time
+// each call costs more than all else of a short answer.
 type View func(ctx context.Context, asker netip.Addr) (*Names, error)

@@ -58,11 +58,12 @@ type Spec struct {
 	Network NetworkMode `json:"network"`      // never auto: chosen at creation
 	Backend string      `json:"backend"`      // chosen at creation
 
-	WorkDisk  int64     `json:"work_disk_bytes"` // size of the disk that is its /root, bytes; 0: none
-	Isolated  bool      `json:"isolated"`        // reaches neither other VMs nor, in user mode, anything at all
-	NAT       NAT       `json:"nat"`             // routed: whether it reaches the world
-	Publish   []Publish `json:"publish"`         // ports of the host that lead to it; never null
-	Autostart bool      `json:"autostart"`       // starts with the daemon
+	WorkDisk  int64      `json:"work_disk_bytes"` // size of the disk that is its /root, bytes; 0: none
+	Isolated  bool       `json:"isolated"`        // reaches neither other VMs nor, in user mode, anything at all
+	NAT       NAT        `json:"nat"`             // routed: whether it reaches the world
+	Publish   []Publish  `json:"publish"`         // ports of the host that lead to it; never null
+	AllowHost []HostPort `json:"allow_host"`      // routed: ports of the host that it is let to; never null
+	Autostart bool       `json:"autostart"`       // starts with the daemon
 }
 
 // A Lease is what the installation has given a VM until it is deleted.

@@ -5,9 +5,9 @@ const maxName = 63
 
 // ValidName returns nil if a VM may have this name, else an Invalid that says
 // why not. A name becomes a host name and a DNS name: a label of RFC 1123,
-// lower-case. Two more are refused: what looks like a whole VMID, so that no
-// name ever stands for another VM's ID, and localhost, which a guest needs for
-// itself.
+// lower-case. Three more are refused: what looks like a whole VMID, so that no
+// name ever stands for another VM's ID, localhost, which a guest needs for
+// itself, and HostName.
 func ValidName(name string) error {
 	const remedy = "use lower-case letters, digits and hyphens, at most 63, such as web-1"
 	refuse := func(why string) error {
@@ -25,6 +25,8 @@ func ValidName(name string) error {
 		return refuse("it begins or ends with a hyphen")
 	case name == "localhost":
 		return refuse("every machine calls itself that")
+	case name == HostName:
+		return refuse("guests call the host that")
 	case VMID(name).Valid():
 		return refuse("it looks like a VM's ID")
 	}

@@ -14,7 +14,7 @@ func TestValidName(t *testing.T) {
 			t.Errorf("%q: %v", n, err)
 		}
 	}
-	for _, n := range []string{"", "-", "-a", "a-", "Web", "a.b", "a_b", "a b", "a\x00", "ü", "../x", "localhost", "deadbeef", "01234567", strings.Repeat("a", 64), strings.Repeat("é", 1000)} {
+	for _, n := range []string{"", "-", "-a", "a-", "Web", "a.b", "a_b", "a b", "a\x00", "ü", "../x", "localhost", "host", "deadbeef", "01234567", strings.Repeat("a", 64), strings.Repeat("é", 1000)} {
 		err := banger.ValidName(n)
 		if e := banger.AsError(err); e == nil || e.Code != banger.Invalid || e.Remedy == "" || len(e.Message) > 600 {
 			t.Errorf("%q: %v", n, err)

@@ -35,7 +35,8 @@ type Publisher interface {
 type Translator interface {
 	// CheckNAT reports why VMs cannot have it now: a *banger.Error with a remedy.
 	CheckNAT(ctx context.Context) error
-	// Adjust makes what Attach made follow n.NAT while the VM runs.
+	// Adjust makes what Attach made follow n.NAT, n.Isolated and n.Allow while the VM
+	// runs.
 	Adjust(ctx context.Context, n NIC) error
 }
 
@@ -60,7 +61,15 @@ type NIC struct {
 	Isolated bool
 	NAT      bool // it is to reach the world by NAT
 	Publish  []banger.Publish
+	Allow    []banger.HostPort // ports of the host that it is let to
 }
+
+// MaxAllow bounds the ports of the host that one VM is let to, MaxAllowAll those that
+// the VMs of an installation that run are: a message to banger-root has room for them.
+const (
+	MaxAllow    = 16
+	MaxAllowAll = 512
+)
 
 // A Subnet is the installation's: chosen once, then kept.
 type Subnet struct {
@@ -113,4 +122,7 @@ type Tap struct {
 	Addr     netip.Addr  `json:"address"`  // in the subnet: the tap's host route is this /32
 	Isolated bool        `json:"isolated"` // from other VMs, both ways
 	NAT      bool        `json:"nat"`      // reaches the world, as the host
+
+	// Allow are ports of the host, at the gateway's address, that it is let to.
+	Allow []banger.HostPort `json:"allow,omitempty"`
 }

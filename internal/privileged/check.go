@@ -2,6 +2,7 @@ package privileged
 
 import (
 	"net/netip"
+	"slices"
 
 	"banger"
 	"banger/internal/network"
@@ -93,7 +94,7 @@ func CheckConfig(c network.Config) error {
 	if len(c.Taps) > MaxTaps {
 		return invalid("%d taps, %d are allowed", len(c.Taps), MaxTaps)
 	}
-	vms, addrs := map[banger.VMID]bool{}, map[netip.Addr]bool{}
+	vms, addrs, allowed := map[banger.VMID]bool{}, map[netip.Addr]bool{}, 0
 	for _, t := range c.Taps {
 		switch {
 		case !t.VM.Valid():
@@ -105,7 +106,25 @@ func CheckConfig(c network.Config) error {
 		case addrs[t.Addr]:
 			return invalid("address %s comes twice", t.Addr)
 		}
+		allowed += len(t.Allow)
+		if err := checkAllow(t.Allow, allowed); err != nil {
+			return err
+		}
 		vms[t.VM], addrs[t.Addr] = true, true
+	}
+	return nil
+}
+
+// checkAllow looks at the ports of one tap; all is how many there are of them so far.
+func checkAllow(ports []banger.HostPort, all int) error {
+	if len(ports) > network.MaxAllow || all > network.MaxAllowAll {
+		return invalid("%d ports of the host for a VM, %d for all so far: %d and %d are allowed", len(ports), all, network.MaxAllow, network.MaxAllowAll).
+			WithRemedy("give one away: banger vm set VM --allow-host none")
+	}
+	for i, p := range ports {
+		if p.Port == 0 || p.Proto != banger.TCP && p.Proto != banger.UDP || slices.Contains(ports[:i], p) {
+			return invalid("%s is no port of the host, or comes twice", cut(p.String()))
+		}
 	}
 	return nil
 }

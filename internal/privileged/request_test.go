@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"unsafe"
@@ -70,11 +71,11 @@ func TestDisk(t *testing.T) {
 
 func TestGood(t *testing.T) {
 	r, err := privileged.ParseRequest([]byte(good), 0)
-	if err != nil || r.Network.Names != 20053 || r.Network.Taps[0] != (network.Tap{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), Isolated: true, NAT: true}) {
+	if err != nil || r.Network.Names != 20053 || !reflect.DeepEqual(r.Network.Taps[0], network.Tap{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), Isolated: true, NAT: true}) {
 		t.Errorf("%+v %v", r, err)
 	}
 	const old = `{"protocol":1,"op":"network.set","network":{"tag":"beef","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true}]}}`
-	if o, err := privileged.ParseRequest([]byte(old), 0); err != nil || o.Network.Taps[0] != (network.Tap{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), Isolated: true}) {
+	if o, err := privileged.ParseRequest([]byte(old), 0); err != nil || !reflect.DeepEqual(o.Network.Taps[0], network.Tap{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), Isolated: true}) {
 		t.Errorf("of protocol 1: %+v %v", o, err)
 	}
 	if b, err := json.Marshal(r.In(1)); err != nil || string(b) != old {
@@ -89,6 +90,52 @@ func TestGood(t *testing.T) {
 		if err := privileged.CheckSubnet(netip.MustParsePrefix(subnet)); err != nil {
 			t.Error(subnet, err)
 		}
+	}
+}
+
+// Ports of the host for guests: what may be, and is nothing that rules could be made
+// to mean otherwise.
+func TestAllow(t *testing.T) {
+	allow := func(ports string) string {
+		return strings.Replace(good, `"nat":true`, `"nat":true,"allow":[`+ports+`]`, 1)
+	}
+	r, err := privileged.ParseRequest([]byte(allow(`"5432/tcp","53/udp"`)), 0)
+	if err != nil || fmt.Sprint(r.Network.Taps[0].Allow) != "[5432/tcp 53/udp]" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	var most []string
+	for n := range network.MaxAllow {
+		most = append(most, fmt.Sprintf(`"%d/udp"`, n+60000))
+	}
+	if _, err := privileged.ParseRequest([]byte(allow(strings.Join(most, ","))), 0); err != nil {
+		t.Error(err)
+	}
+	var taps []string
+	for n := range privileged.MaxTaps {
+		ports := strings.Join(most, ",")
+		if n >= network.MaxAllowAll/network.MaxAllow {
+			ports = ""
+		}
+		taps = append(taps, fmt.Sprintf(`{"vm":"%08x","address":"10.77.%d.%d","isolated":false,"nat":false,"allow":[%s]}`, n, 16+(n+9)>>8, (n+9)&255, ports))
+	}
+	full := strings.Replace(good, `{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true,"nat":true}`, strings.Join(taps, ","), 1)
+	if _, err := privileged.ParseRequest([]byte(full), 0); err != nil || len(full) > privileged.MaxMessage {
+		t.Errorf("as many as may be, %d bytes: %v", len(full), err)
+	}
+	if _, err := privileged.ParseRequest([]byte(strings.Replace(full, `"allow":[]`, `"allow":["1/tcp"]`, 1)), 0); banger.CodeOf(err) != banger.Invalid {
+		t.Errorf("one more in all: %v", err)
+	}
+	for _, bad := range []string{
+		`"0/tcp"`, `"65536/tcp"`, `"-1/tcp"`, `"80/sctp"`, `""`, `80`, `null`, `{}`, `"80"`, `"80/tcp","80/tcp"`, `"80/tcp","80/TCP"`,
+		strings.Join(most, ",") + `,"1/tcp"`,
+	} {
+		if _, err := privileged.ParseRequest([]byte(allow(bad)), 0); bad != `"80"` && banger.CodeOf(err) != banger.Invalid {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	c := network.Config{Tag: "beef", Subnet: netip.MustParsePrefix("10.77.16.0/20"), Taps: []network.Tap{{VM: "0a1b2c3d", Addr: netip.MustParseAddr("10.77.16.3"), Allow: []banger.HostPort{{Port: 80, Proto: "icmp"}}}}}
+	if err := privileged.CheckConfig(c); banger.CodeOf(err) != banger.Invalid {
+		t.Errorf("no protocol: %v", err)
 	}
 }
 
@@ -168,6 +215,7 @@ func TestBad(t *testing.T) {
 func FuzzParseRequest(f *testing.F) {
 	f.Add([]byte(good))
 	f.Add([]byte(goodDisk))
+	f.Add([]byte(strings.Replace(good, `"nat":true`, `"nat":true,"allow":["5432/tcp","53/udp"]`, 1)))
 	f.Add([]byte(`{"protocol":2,"op":"root.exit"}`))
 	f.Add([]byte(`{"protocol":1,"op":"kvm.allow"}`))
 	f.Add([]byte(`{"protocol":1,"op":"network.set","network":{"tag":"0000","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3"}]}}`))

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -87,12 +88,23 @@ func Rules(handles bool) string {
 					fmt.Fprintf(&b, " handle=%d", r.Handle)
 				}
 				for _, e := range r.Exprs {
+					if d, ok := e.(*expr.Dynset); ok { // what it keeps is behind pointers
+						fmt.Fprintf(&b, " %T %s", d, d.SetName)
+						for _, e := range d.Exprs {
+							fmt.Fprintf(&b, " %T%+v", e, e)
+						}
+						continue
+					}
 					fmt.Fprintf(&b, " %T%+v", e, e)
 				}
 				b.WriteString("\n")
 			}
 		}
 		for _, s := range must(c.GetSets(table)) {
+			if s.Dynamic { // whom it has heard of says the traffic
+				fmt.Fprintf(&b, " set %s %s dynamic\n", s.Name, s.KeyType.Name)
+				continue
+			}
 			var keys []string
 			for _, e := range must(c.GetSetElements(s)) {
 				keys = append(keys, fmt.Sprintf("%q", e.Key))

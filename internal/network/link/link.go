@@ -27,11 +27,14 @@ import (
 type Router struct {
 	uid     uint32
 	resolvs []string // resolv.conf(5) files
+	limits  limits   // of each guest
 }
 
 // New returns the router for what belongs to uid. No subnet may hold a resolver
 // that one of the resolv.conf(5) files names.
-func New(uid uint32, resolvs ...string) *Router { return &Router{uid: uid, resolvs: resolvs} }
+func New(uid uint32, resolvs ...string) *Router {
+	return &Router{uid: uid, resolvs: resolvs, limits: limits{maxFlows, maxFresh, burstOver}}
+}
 
 // Probe reports what the kernel lacks, as HostUnready with a remedy.
 func (r *Router) Probe(context.Context) error {
@@ -71,7 +74,7 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 	defer h.Close()
 	s := &setter{
 		Handle: h, uid: r.uid, tag: c.Tag, net: network.SubnetOf(c.Subnet),
-		own: addr.Alias(r.uid, c.Tag),
+		own: addr.Alias(r.uid, c.Tag), limits: r.limits,
 	}
 	s.allRoutes = sync.OnceValues(func() ([]netlink.Route, error) {
 		return whole(func() ([]netlink.Route, error) { return allRoutes(h) })
@@ -126,6 +129,7 @@ type setter struct {
 	tag string
 	net network.Subnet
 	own string // begins the aliases
+	limits
 
 	names map[string]netlink.Link // all links of the host
 	mine  map[string]netlink.Link // by alias: those that belong to uid and tag

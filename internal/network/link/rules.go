@@ -25,6 +25,9 @@ const (
 	setNAT    = "nat"    // addresses that reach the world
 	setUp     = "uplinks"
 	setOpened = "opened" // uplinks that forward only because banger says so
+	setHosts  = "hosts"  // guests' addresses and the ports of the host that they are let to
+	setFlows  = "flows"  // by guest: its open connections
+	setFresh  = "fresh"  // by guest: its new ones
 )
 
 // metadata is where clouds tell a machine its secrets, reached from the host
@@ -58,7 +61,9 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 		{Table: r.table, Name: setNAT, KeyType: nftables.TypeIPAddr},
 		{Table: r.table, Name: setUp, KeyType: nftables.TypeIFIndex},
 		{Table: r.table, Name: setOpened, KeyType: nftables.TypeIFIndex},
+		hostsSet(r.table),
 	}
+	r.limit(s.limits)
 	for _, t := range c.Taps {
 		key := make([]byte, unix.IFNAMSIZ)
 		copy(key, addr.TapName(s.uid, s.tag, t.VM))
@@ -67,6 +72,7 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 			r.element(setOpen, key)
 		}
 		r.element(setLeases, key, t.Addr.AsSlice())
+		r.allow(t)
 		if t.NAT {
 			r.element(setNAT, t.Addr.AsSlice())
 		}
@@ -85,24 +91,25 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 			first = append(first, join(in(setTaps), to(p), drop))
 		}
 	}
+	first = append(first, untracked(s.net))
 	r.chain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityRaw, first...)
 	gateway := s.net.Gateway.AsSlice()
-	input := [][]expr.Any{join(in(setTaps), answers, pass), join(in(setTaps), pingTo(gateway), pass)}
+	input := [][]expr.Any{join(in(setTaps), replies, pass), join(in(setTaps), pingTo(gateway), toBegin)}
 	if c.Names != 0 {
 		var asks [][]expr.Any
 		for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
 			asks = append(asks, join(in(setTaps), between(gateway, s.net.Resolver.AsSlice()), port(proto, dns), lead(gateway, c.Names)))
-			input = append(input, join(in(setTaps), between(gateway, gateway), port(proto, c.Names), pass))
+			input = append(input, join(in(setTaps), between(gateway, gateway), port(proto, c.Names), toBegin))
 		}
 		r.chain("names", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, asks...).Type = nftables.ChainTypeNAT
 	}
-	r.chain("input", nftables.ChainHookInput, nftables.ChainPriorityFilter, append(input, join(in(setTaps), drop))...)
+	r.chain("input", nftables.ChainHookInput, nftables.ChainPriorityFilter, append(input, join(in(setTaps), allowed(gateway), toBegin), join(in(setTaps), drop))...)
 	r.chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter,
 		join(in(setOpen), out(setOpen), pass),
 		join(in(setTaps), to(s.net.Prefix), drop), // nobody has it now: it is not for the world
 		join(in(setTaps), outBy(setUp), privileged(unix.IPPROTO_TCP), drop),
 		join(in(setTaps), outBy(setUp), privileged(unix.IPPROTO_UDP, ntp, ike), drop),
-		join(in(setTaps), source, among(setNAT), outBy(setUp), pass),
+		join(in(setTaps), source, among(setNAT), outBy(setUp), toBegin),
 		join(isIPv4, inBy(setUp), out(setTaps), from(s.net.Prefix), drop), // no VM is there, whatever a connection of one's says
 		join(isIPv4, inBy(setUp), out(setTaps), destination, among(setNAT), answers, pass),
 		join(in(setTaps), drop),
@@ -152,6 +159,9 @@ func (s *setter) setRules(c network.Config) {
 	}
 	needed, gone, come := anew, map[string][]nftables.SetElement{}, map[string][]nftables.SetElement{}
 	for _, set := range want.sets {
+		if set.Dynamic {
+			continue // the kernel's own
+		}
 		was, is := got.elems[set.Name], want.elems[set.Name]
 		gone[set.Name], come[set.Name] = without(was, is), without(is, was)
 		needed = needed || len(gone[set.Name])+len(come[set.Name]) > 0
@@ -235,6 +245,9 @@ func (s *setter) readRules(nft *nftables.Conn) *ruleset {
 	}
 	r.sets = list(s, "sets", func() ([]*nftables.Set, error) { return nft.GetSets(r.table) })
 	for _, set := range r.sets {
+		if set.Dynamic {
+			continue
+		}
 		r.elems[set.Name] = list(s, "elements", func() ([]nftables.SetElement, error) { return nft.GetSetElements(set) })
 	}
 	for _, c := range list(s, "chains", func() ([]*nftables.Chain, error) { return nft.ListChainsOfTableFamily(want.Family) }) {
@@ -254,7 +267,7 @@ func (r *ruleset) shape() string {
 	}
 	lines := []string{fmt.Sprintf("table %s flags %d", r.table.Name, r.table.Flags)}
 	for _, s := range r.sets {
-		lines = append(lines, fmt.Sprintf("set %s %s", s.Name, s.KeyType.Name))
+		lines = append(lines, fmt.Sprintf("set %s %s %t", s.Name, s.KeyType.Name, s.Dynamic))
 	}
 	for _, c := range r.chains {
 		line := "chain " + c.Name

@@ -1,0 +1,75 @@
+package link
+
+import (
+	"net"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"banger/internal/network"
+)
+
+// What one guest may take of the host's table of connections, which has room for
+// 65,536 on a host of 2 GiB. What it has done with, and TCP keeps for 2 minutes more,
+// the kernel does not count as open: for that the number of new ones is limited, too.
+// Packets from one VM to another take nothing of it.
+const (
+	maxFlows  = 8192 // open at a time
+	maxFresh  = 400  // new ones per second
+	burstOver = 2000 // beyond that, at once
+)
+
+// limits are those that a Router sets.
+type limits struct{ flows, fresh, burst uint32 }
+
+// begin is the chain that what a guest begins goes through, once it may: the limits
+// are its own, whatever the others do.
+const begin = "begin"
+
+var toBegin = []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: begin}}
+
+// limit adds the chain, and the sets that the kernel keeps each guest's numbers in.
+func (r *ruleset) limit(l limits) {
+	r.sets = append(r.sets,
+		&nftables.Set{Table: r.table, Name: setFlows, KeyType: nftables.TypeIPAddr, Dynamic: true},
+		&nftables.Set{Table: r.table, Name: setFresh, KeyType: nftables.TypeIPAddr, Dynamic: true})
+	fresh := &expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(l.fresh), Unit: expr.LimitTimeSecond, Burst: l.burst, Over: true}
+	flows := &expr.Connlimit{Count: l.flows, Flags: expr.NFT_CONNLIMIT_F_INV}
+	r.regular(begin,
+		join(notNew, pass),
+		join(source, keep(setFresh, fresh), drop),
+		join(source, keep(setFlows, flows), drop),
+		pass)
+}
+
+// notNew matches a packet of a connection that is known.
+var notNew = []expr.Any{
+	&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+	&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native(expr.CtStateBitNEW), Xor: native(0)},
+	&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: native(0)},
+}
+
+// keep matches what e does, which each address has for itself.
+func keep(set string, e expr.Any) []expr.Any {
+	return []expr.Any{&expr.Dynset{SrcRegKey: 1, SetName: set, Operation: uint32(unix.NFT_DYNSET_OP_ADD), Exprs: []expr.Any{e}}}
+}
+
+// regular is a chain that others go to.
+func (r *ruleset) regular(name string, rules ...[]expr.Any) {
+	c := &nftables.Chain{Table: r.table, Name: name}
+	r.chains = append(r.chains, c)
+	for _, e := range rules {
+		r.rules[name] = append(r.rules[name], &nftables.Rule{Table: r.table, Chain: c, Exprs: e})
+	}
+}
+
+// untracked takes what goes to another VM's address out of the host's table: whether
+// it may pass is seen from its links alone.
+func untracked(n network.Subnet) []expr.Any {
+	last := n.Prefix.Addr().As4()
+	for i, m := range net.CIDRMask(n.Prefix.Bits(), 32) {
+		last[i] |= ^m
+	}
+	return join(in(setTaps), between(n.Resolver.Next().AsSlice(), last[:]), []expr.Any{&expr.Notrack{}})
+}

@@ -1,6 +1,7 @@
 package banger
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -9,17 +10,29 @@ import (
 // the host is open to it. No VM has this name.
 const HostName = "host"
 
-// A HostPort is a port of the host that a VM is let to. As text, in JSON too, it is
-// PORT/tcp or PORT/udp.
+// A HostPort is a port of the host.
 type HostPort struct {
-	Port  uint16
-	Proto Proto
+	Port  uint16 `json:"port"`
+	Proto Proto  `json:"protocol"`
 }
 
-// String is how p is written; ParseHostPort reads it.
-func (p HostPort) String() string { return strconv.Itoa(int(p.Port)) + "/" + string(p.Proto) }
+// String is how p is written on a command line; ParseHostPort reads it.
+func (p HostPort) String() string {
+	if p.Proto == UDP {
+		return fmt.Sprintf("%d/udp", p.Port)
+	}
+	return strconv.Itoa(int(p.Port))
+}
 
-// ParseHostPort reads PORT[/udp|/tcp]. Its error is an *Error of code Invalid.
+// Valid returns what is wrong with p, as an *Error of code Invalid.
+func (p HostPort) Valid() error {
+	if p.Port == 0 || p.Proto != TCP && p.Proto != UDP {
+		return Errorf(Invalid, "%d/%.10q is no port of the host", p.Port, string(p.Proto)).WithRemedy("ports are 1 to 65535, of tcp or udp")
+	}
+	return nil
+}
+
+// ParseHostPort reads PORT[/udp|/tcp].
 func ParseHostPort(s string) (HostPort, error) {
 	port, proto, found := strings.Cut(s, "/")
 	if !found {
@@ -27,20 +40,8 @@ func ParseHostPort(s string) (HostPort, error) {
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	p := HostPort{Port: uint16(n), Proto: Proto(proto)}
-	if err != nil || n == 0 || p.Proto != TCP && p.Proto != UDP {
-		if len(s) > 40 {
-			s = s[:40] + "…"
-		}
-		return HostPort{}, Errorf(Invalid, "%q is no port of the host", s).WithRemedy("write PORT or PORT/udp, as 5432; ports are 1 to 65535")
+	if err != nil || p.Valid() != nil {
+		return HostPort{}, Errorf(Invalid, "%.40q is no port of the host", s).WithRemedy("write PORT or PORT/udp, as 5432; ports are 1 to 65535")
 	}
 	return p, nil
-}
-
-// MarshalText implements encoding.TextMarshaler.
-func (p HostPort) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler: what it accepts is valid.
-func (p *HostPort) UnmarshalText(b []byte) (err error) {
-	*p, err = ParseHostPort(string(b))
-	return err
 }

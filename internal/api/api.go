@@ -108,11 +108,12 @@ type CreateRequest struct {
 	Network Optional[string] `json:"network,omitzero"`
 	Backend Optional[string] `json:"backend,omitzero"`
 
-	WorkDisk  Optional[int64]            `json:"work_disk_bytes,omitzero"` // 0: none
-	Isolated  Optional[bool]             `json:"isolated,omitzero"`
-	NAT       Optional[bool]             `json:"nat,omitzero"` // true: or it does not start
-	Publish   Optional[[]banger.Publish] `json:"publish,omitzero"`
-	Autostart Optional[bool]             `json:"autostart,omitzero"`
+	WorkDisk  Optional[int64]             `json:"work_disk_bytes,omitzero"` // 0: none
+	Isolated  Optional[bool]              `json:"isolated,omitzero"`
+	NAT       Optional[bool]              `json:"nat,omitzero"` // true: or it does not start
+	Publish   Optional[[]banger.Publish]  `json:"publish,omitzero"`
+	AllowHost Optional[[]banger.HostPort] `json:"allow_host,omitzero"`
+	Autostart Optional[bool]              `json:"autostart,omitzero"`
 
 	Bundle  Optional[string] `json:"bundle,omitzero"` // directory of a runtime bundle, absolute
 	NoStart bool             `json:"no_start,omitempty"`
@@ -127,12 +128,13 @@ type SetRequest struct {
 	Network Optional[string] `json:"network,omitzero"`
 	Backend Optional[string] `json:"backend,omitzero"`
 
-	WorkDisk  Optional[int64]            `json:"work_disk_bytes,omitzero"`
-	Name      Optional[string]           `json:"name,omitzero"`
-	Isolated  Optional[bool]             `json:"isolated,omitzero"`
-	NAT       Optional[bool]             `json:"nat,omitzero"`
-	Publish   Optional[[]banger.Publish] `json:"publish,omitzero"` // all of them; [] takes all away
-	Autostart Optional[bool]             `json:"autostart,omitzero"`
+	WorkDisk  Optional[int64]             `json:"work_disk_bytes,omitzero"`
+	Name      Optional[string]            `json:"name,omitzero"`
+	Isolated  Optional[bool]              `json:"isolated,omitzero"`
+	NAT       Optional[bool]              `json:"nat,omitzero"`
+	Publish   Optional[[]banger.Publish]  `json:"publish,omitzero"`    // all of them; [] takes all away
+	AllowHost Optional[[]banger.HostPort] `json:"allow_host,omitzero"` // likewise
+	Autostart Optional[bool]              `json:"autostart,omitzero"`
 }
 
 // A VMRequest names a VM: its name, or a unique prefix of its ID.

@@ -60,7 +60,7 @@ var may = map[string]string{
 	"internal/privileged":            ". internal/network",
 	"internal/privileged/server":     ". internal/blockdev internal/fault internal/network internal/network/link internal/privileged",
 	"internal/privileged/client":     ". internal/network internal/privileged",
-	"internal/dns":                   ".",
+	"internal/dns":                   ". internal/network",
 	"internal/resolver":              ".",
 	"internal/vmm":                   ".",
 	"internal/vmm/kvm":               ".",

@@ -32,6 +32,7 @@ type Config struct {
 	DNS         netip.AddrPort // where names are served, on the loopback; port 0: any free one; zero: nowhere
 	TellHost    bool           // the host's resolver is told of the names where banger-root can
 	NAT         bool           // VMs in network mode routed reach the world by default
+	Isolate     bool           // VMs in network mode routed are isolated from each other by default
 	Defaults    Defaults
 }
 
@@ -59,8 +60,9 @@ type file struct {
 	Program    *string `toml:"firecracker"`
 	LogLevel   *string `toml:"log_level"`
 	Network    struct {
-		User *string `toml:"user"`
-		NAT  *bool   `toml:"nat"`
+		User    *string `toml:"user"`
+		NAT     *bool   `toml:"nat"`
+		Isolate *bool   `toml:"isolate"`
 	} `toml:"network"`
 	DNS struct {
 		Listen *string `toml:"listen"`
@@ -142,6 +144,9 @@ func (c *Config) apply(path string, text []byte) error {
 	if f.Network.NAT != nil {
 		c.NAT = *f.Network.NAT
 	}
+	if f.Network.Isolate != nil {
+		c.Isolate = *f.Network.Isolate
+	}
 	if f.DNS.Host != nil {
 		c.TellHost = *f.DNS.Host
 	}
@@ -184,7 +189,7 @@ func unreadable(path string, err error) error {
 		e := strict.Errors[0]
 		row, _ := e.Position()
 		return banger.Errorf(banger.Invalid, "%s:%d: unknown key %q", path, row, strings.Join(e.Key(), ".")).
-			WithRemedy("known are runtime_dir, backend, firecracker, log_level, user and nat under [network], listen and host under [dns], and cpus, memory, disk, work_disk, image, network under [defaults]")
+			WithRemedy("known are runtime_dir, backend, firecracker, log_level, user, nat and isolate under [network], listen and host under [dns], and cpus, memory, disk, work_disk, image, network under [defaults]")
 	case errors.As(err, &bad):
 		row, column := bad.Position()
 		return banger.Errorf(banger.Invalid, "%s:%d:%d: %w", path, row, column, err).WithRemedy("edit %s", path)

@@ -51,6 +51,7 @@ log_level = "debug"
 [network]
 user = "qemu"
 nat = false
+isolate = true
 [dns]
 listen = "127.0.0.53:0"
 host = false
@@ -83,7 +84,7 @@ func TestNoWorkDisk(t *testing.T) {
 // bundles' directories both count, in that order.
 func TestOrder(t *testing.T) {
 	want := config.Config{
-		File: "config.toml", RuntimeDirs: []string{"/srv/bundle"}, Backend: "qemu", LogLevel: slog.LevelDebug, UserNetwork: "qemu", DNS: netip.MustParseAddrPort("127.0.0.53:0"),
+		File: "config.toml", RuntimeDirs: []string{"/srv/bundle"}, Backend: "qemu", LogLevel: slog.LevelDebug, UserNetwork: "qemu", Isolate: true, DNS: netip.MustParseAddrPort("127.0.0.53:0"),
 		Defaults: config.Defaults{CPUs: 3, Memory: 2 << 30, Disk: 20 << 30, WorkDisk: 64 << 30, Image: "debian-12", Network: "user"},
 	}
 	if c, err := load(t, whole, nil); err != nil || !reflect.DeepEqual(c, want) {
@@ -116,6 +117,7 @@ func TestRefused(t *testing.T) {
 		"[dns]\nlisten = \"[::1]:53\"":          "no address and port",
 		"[dns]\nlisten = 53":                    "config.toml:2:",
 		"[network]\nnat = \"yes\"":              "config.toml:2:",
+		"[network]\nisolate = 1":                "config.toml:2:",
 		"[network]\nstack = \"qemu\"":           `config.toml:2: unknown key "network.stack"`,
 		"[defaults]\ncpus = 0":                  "config.toml:2: defaults.cpus: it must be at least 1, not 0",
 		"[defaults]\ncpus = -1":                 "not -1",

@@ -122,7 +122,7 @@ func (d *daemon) wantedTaps(ctx context.Context) ([]network.Tap, error) {
 	var taps []network.Tap
 	for _, r := range recs {
 		if r.Run != nil && r.Spec.Network == banger.NetworkRouted {
-			taps = append(taps, network.Tap{VM: r.ID, Addr: r.Lease.Addr, Isolated: r.Spec.Isolated, NAT: r.Spec.NAT != banger.NATOff})
+			taps = append(taps, network.Tap{VM: r.ID, Addr: r.Lease.Addr, Isolated: r.Spec.Isolated, NAT: r.Spec.NAT != banger.NATOff, Allow: r.Spec.AllowHost})
 		}
 	}
 	return taps, nil

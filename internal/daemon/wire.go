@@ -120,7 +120,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 			return addr.Lease(d.tag, d.net(), id, taken)
 		},
 		Owner: d.owners,
-		Guest: beside(exe, guestName), Backend: d.config.Backend, Image: c.Image, Network: string(c.Network), NoNAT: !d.config.NAT,
+		Guest: beside(exe, guestName), Backend: d.config.Backend, Image: c.Image, Network: string(c.Network), NoNAT: !d.config.NAT, Isolate: d.config.Isolate,
 		Autostart: d.firstSinceBoot(), Autostarted: d.recordBoot,
 		SerialMax: serialMax, CutLog: host.CutLog, Room: room, Now: time.Now, Log: d.log,
 	}))

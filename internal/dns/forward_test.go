@@ -351,14 +351,18 @@ func TestForGuest(t *testing.T) {
 	lonely := all[0]
 	lonely.ID, lonely.Name, lonely.Addr, lonely.Isolated, lonely.NAT = "lonely", "lonely", addr("10.9.16.20"), true, banger.NATOff
 	all = append(all, lonely)
+	host := banger.VM{Spec: banger.Spec{Name: "host"}} // none: it is the gateway
+	for _, i := range []int{0, len(all) - 1} {
+		all[i].AllowHost = []banger.HostPort{{Port: 80, Proto: banger.TCP}}
+	}
 	for _, c := range []struct {
 		asker   string
 		sees    string
 		outside bool
 	}{
-		{"10.9.16.3", "web db", true},
+		{"10.9.16.3", "web db host", true},
 		{"10.9.31.4", "web db", true},
-		{"10.9.16.20", "lonely", false},
+		{"10.9.16.20", "lonely host", false},
 		{"10.9.16.5", "", false},  // does not run
 		{"10.9.16.7", "", false},  // of mode user
 		{"10.9.16.99", "", false}, // nobody
@@ -373,9 +377,12 @@ func TestForGuest(t *testing.T) {
 		}
 		s := serve(t, fixed(n))
 		var sees []string
-		for _, v := range all {
+		for _, v := range append(slices.Clone(all), host) {
 			if m := exchange(t, s, "udp", new(mdns.Msg).SetQuestion(v.Name+".vm.", mdns.TypeA)); m.Rcode == mdns.RcodeSuccess && len(m.Answer) == 1 {
 				sees = append(sees, v.Name)
+				if a := m.Answer[0].(*mdns.A).A.String(); (a == "10.9.16.1") != (v.Name == "host") {
+					t.Errorf("%s is told that %s is %s", c.asker, v.Name, a)
+				}
 			}
 		}
 		if got := strings.Join(sees, " "); got != c.sees || n.Outside != c.outside {

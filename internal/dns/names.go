@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"banger"
+	"banger/internal/network"
 )
 
 // Names are what is true at one moment: which labels there are below the zone, and
@@ -59,7 +60,8 @@ func Of(subnet netip.Prefix, vms []banger.VM) *Names {
 }
 
 // ForGuest returns what the VM of that address may know: the routed ones that run,
-// if neither is isolated, and itself; and what is outside if it reaches the world.
+// if neither is isolated, and itself; the host, if it is let to a port of that; and what
+// is outside if it reaches the world.
 // nil if there is no such VM. Ports that others have published on the host's loopback
 // lead a guest nowhere.
 func ForGuest(subnet netip.Prefix, vms []banger.VM, asker netip.Addr) *Names {
@@ -73,6 +75,9 @@ func ForGuest(subnet netip.Prefix, vms []banger.VM, asker netip.Addr) *Names {
 		if runs(v) && (v.ID == vms[i].ID || !v.Isolated && !vms[i].Isolated) {
 			n.Add(v.Name, v.Addr)
 		}
+	}
+	if len(vms[i].AllowHost) > 0 {
+		n.Add(banger.HostName, network.SubnetOf(subnet).Gateway)
 	}
 	n.Outside = vms[i].NAT != banger.NATOff
 	return n

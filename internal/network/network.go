@@ -68,7 +68,7 @@ type NIC struct {
 // the VMs of an installation that run are: a message to banger-root has room for them.
 const (
 	MaxAllow    = 16
-	MaxAllowAll = 512
+	MaxAllowAll = 256
 )
 
 // A Subnet is the installation's: chosen once, then kept.

@@ -122,8 +122,11 @@ func checkAllow(ports []banger.HostPort, all int) error {
 			WithRemedy("give one away: banger vm set VM --allow-host none")
 	}
 	for i, p := range ports {
-		if p.Port == 0 || p.Proto != banger.TCP && p.Proto != banger.UDP || slices.Contains(ports[:i], p) {
-			return invalid("%s is no port of the host, or comes twice", cut(p.String()))
+		if err := p.Valid(); err != nil {
+			return err
+		}
+		if slices.Contains(ports[:i], p) {
+			return invalid("port %s of the host comes twice", p)
 		}
 	}
 	return nil

@@ -99,13 +99,13 @@ func TestAllow(t *testing.T) {
 	allow := func(ports string) string {
 		return strings.Replace(good, `"nat":true`, `"nat":true,"allow":[`+ports+`]`, 1)
 	}
-	r, err := privileged.ParseRequest([]byte(allow(`"5432/tcp","53/udp"`)), 0)
-	if err != nil || fmt.Sprint(r.Network.Taps[0].Allow) != "[5432/tcp 53/udp]" {
+	r, err := privileged.ParseRequest([]byte(allow(`{"port":5432,"protocol":"tcp"},{"port":53,"protocol":"udp"}`)), 0)
+	if err != nil || fmt.Sprint(r.Network.Taps[0].Allow) != "[5432 53/udp]" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	var most []string
 	for n := range network.MaxAllow {
-		most = append(most, fmt.Sprintf(`"%d/udp"`, n+60000))
+		most = append(most, fmt.Sprintf(`{"port":%d,"protocol":"udp"}`, n+60000))
 	}
 	if _, err := privileged.ParseRequest([]byte(allow(strings.Join(most, ","))), 0); err != nil {
 		t.Error(err)
@@ -122,14 +122,15 @@ func TestAllow(t *testing.T) {
 	if _, err := privileged.ParseRequest([]byte(full), 0); err != nil || len(full) > privileged.MaxMessage {
 		t.Errorf("as many as may be, %d bytes: %v", len(full), err)
 	}
-	if _, err := privileged.ParseRequest([]byte(strings.Replace(full, `"allow":[]`, `"allow":["1/tcp"]`, 1)), 0); banger.CodeOf(err) != banger.Invalid {
+	if _, err := privileged.ParseRequest([]byte(strings.Replace(full, `"allow":[]`, `"allow":[{"port":1,"protocol":"tcp"}]`, 1)), 0); banger.CodeOf(err) != banger.Invalid {
 		t.Errorf("one more in all: %v", err)
 	}
 	for _, bad := range []string{
-		`"0/tcp"`, `"65536/tcp"`, `"-1/tcp"`, `"80/sctp"`, `""`, `80`, `null`, `{}`, `"80"`, `"80/tcp","80/tcp"`, `"80/tcp","80/TCP"`,
-		strings.Join(most, ",") + `,"1/tcp"`,
+		`{"port":0,"protocol":"tcp"}`, `{"port":65536,"protocol":"tcp"}`, `{"port":-1,"protocol":"tcp"}`, `{"port":80,"protocol":"sctp"}`,
+		`{"port":80}`, `{"port":80,"protocol":"TCP"}`, `{"port":"80","protocol":"tcp"}`, `{"port":80,"protocol":"tcp","host":"127.0.0.1"}`, `80`, `"80"`, `null`, `{}`,
+		`{"port":80,"protocol":"tcp"},{"port":80,"protocol":"tcp"}`, strings.Join(most, ",") + `,{"port":1,"protocol":"tcp"}`,
 	} {
-		if _, err := privileged.ParseRequest([]byte(allow(bad)), 0); bad != `"80"` && banger.CodeOf(err) != banger.Invalid {
+		if _, err := privileged.ParseRequest([]byte(allow(bad)), 0); banger.CodeOf(err) != banger.Invalid {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}
@@ -215,7 +216,7 @@ func TestBad(t *testing.T) {
 func FuzzParseRequest(f *testing.F) {
 	f.Add([]byte(good))
 	f.Add([]byte(goodDisk))
-	f.Add([]byte(strings.Replace(good, `"nat":true`, `"nat":true,"allow":["5432/tcp","53/udp"]`, 1)))
+	f.Add([]byte(strings.Replace(good, `"nat":true`, `"nat":true,"allow":[{"port":5432,"protocol":"tcp"}]`, 1)))
 	f.Add([]byte(`{"protocol":2,"op":"root.exit"}`))
 	f.Add([]byte(`{"protocol":1,"op":"kvm.allow"}`))
 	f.Add([]byte(`{"protocol":1,"op":"network.set","network":{"tag":"0000","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3"}]}}`))

@@ -13,7 +13,7 @@ import (
 
 // columns of table vm, in the order of values and scanRecord.
 const columns = `id, name, image, image_id, cpus, memory, disk, network, backend,
-	isolated, nat, publish, autostart, work_disk, address, mac, machine_id, host_key, intent, run, last_exit, problem, created_at`
+	isolated, nat, publish, allow_host, autostart, work_disk, address, mac, machine_id, host_key, intent, run, last_exit, problem, created_at`
 
 // places are the parameters for columns.
 var places = "(?" + strings.Repeat(",?", strings.Count(columns, ",")) + ")"
@@ -21,7 +21,7 @@ var places = "(?" + strings.Repeat(",?", strings.Count(columns, ",")) + ")"
 func values(r banger.Record) []any {
 	return []any{
 		r.ID, r.Spec.Name, r.Spec.Image, r.ImageID, r.Spec.CPUs, r.Spec.Memory, r.Spec.Disk, r.Spec.Network, r.Spec.Backend,
-		r.Spec.Isolated, r.Spec.NAT, text(r.Spec.Publish), r.Spec.Autostart, r.Spec.WorkDisk,
+		r.Spec.Isolated, r.Spec.NAT, text(r.Spec.Publish), text(r.Spec.AllowHost), r.Spec.Autostart, r.Spec.WorkDisk,
 		r.Lease.Addr.String(), r.Lease.MAC, r.Lease.MachineID, r.HostKey, r.Intent,
 		optional(r.Run), optional(r.LastExit), optional(r.Problem), stamp(r.CreatedAt),
 	}
@@ -31,12 +31,12 @@ func values(r banger.Record) []any {
 type scanner interface{ Scan(...any) error }
 
 func scanRecord(row scanner) (r banger.Record, err error) {
-	var addr, publish string
+	var addr, publish, allow string
 	var run, exit, problem sql.NullString
 	var created int64
 	err = row.Scan(
 		&r.ID, &r.Spec.Name, &r.Spec.Image, &r.ImageID, &r.Spec.CPUs, &r.Spec.Memory, &r.Spec.Disk, &r.Spec.Network, &r.Spec.Backend,
-		&r.Spec.Isolated, &r.Spec.NAT, &publish, &r.Spec.Autostart, &r.Spec.WorkDisk, &addr, &r.Lease.MAC, &r.Lease.MachineID, &r.HostKey, &r.Intent, &run, &exit, &problem, &created)
+		&r.Spec.Isolated, &r.Spec.NAT, &publish, &allow, &r.Spec.Autostart, &r.Spec.WorkDisk, &addr, &r.Lease.MAC, &r.Lease.MachineID, &r.HostKey, &r.Intent, &run, &exit, &problem, &created)
 	if err != nil {
 		return banger.Record{}, err
 	}
@@ -45,6 +45,9 @@ func scanRecord(row scanner) (r banger.Record, err error) {
 	}
 	if err := json.Unmarshal([]byte(publish), &r.Spec.Publish); err != nil {
 		return banger.Record{}, fmt.Errorf("row of VM %s: publish: %w", r.ID, err)
+	}
+	if err := json.Unmarshal([]byte(allow), &r.Spec.AllowHost); err != nil {
+		return banger.Record{}, fmt.Errorf("row of VM %s: allow_host: %w", r.ID, err)
 	}
 	r.CreatedAt = moment(created)
 	if r.Run, err = parse[banger.Run](run); err != nil {

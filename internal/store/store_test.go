@@ -58,7 +58,7 @@ func record(n int, name string) banger.Record {
 	return banger.Record{
 		ID: banger.VMID(fmt.Sprintf("%08x", n)),
 		Spec: banger.Spec{Name: name, Image: "debian-12", NAT: banger.NATRequired, CPUs: 2, Memory: 1 << 30, Disk: 10 << 30,
-			Network: banger.NetworkUser, Backend: "qemu", WorkDisk: 8 << 30},
+			Network: banger.NetworkUser, Backend: "qemu", WorkDisk: 8 << 30, AllowHost: []banger.HostPort{{Port: 53, Proto: banger.UDP}}},
 		ImageID: image(1, "").ID, HostKey: "key", Intent: banger.IntentCreating, CreatedAt: epoch,
 	}
 }

@@ -35,6 +35,7 @@ func (m *Manager) Create(ctx context.Context, c Create, rep Reporter) (banger.VM
 	if spec, err = m.settleNetwork(ctx, spec, c.NAT, rep); err != nil {
 		return banger.VM{}, err
 	}
+	spec.Isolated = m.isolated(spec.Network, c.Isolated)
 	if !c.NoStart {
 		if err := m.preflight(ctx, spec, rep); err != nil {
 			return banger.VM{}, err

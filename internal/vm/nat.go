@@ -56,11 +56,10 @@ func (m *Manager) preflightNAT(ctx context.Context, a network.Attacher, spec ban
 // the record is as it was.
 func (s *subject) adjust(ctx context.Context, was banger.Spec) error {
 	a, err := s.attacher()
-	t, ok := a.(network.Translator)
-	if err != nil || !ok || s.rec.Run == nil || was.NAT == s.rec.Spec.NAT {
+	if err != nil || s.rec.Run == nil {
 		return err
 	}
-	if err = t.Adjust(ctx, s.nic()); err == nil {
+	if err = s.reach(ctx, a, was); err == nil {
 		return nil
 	}
 	return errors.Join(err, s.save(ctx, func(r *banger.Record) { r.Spec = was }))

@@ -12,18 +12,21 @@ import (
 
 // Set changes a VM. Nothing is changed unless everything is valid; what was
 // begun is finished whoever goes away, by the next daemon if need be. A new name
-// leaves address and disks alone; the guest hears of it at its next start. NAT
-// changes at once.
+// leaves address and disks alone; the guest hears of it at its next start. NAT and, in
+// mode routed, what it may reach besides change at once.
 func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, error) {
 	return m.change(ctx, ref, keepsRun, func(s *subject) error {
 		spec, err := m.respec(ctx, s, c)
 		if err == nil {
 			spec, err = m.settleNetwork(ctx, spec, asked(spec.NAT), silent{m.c.Log})
+			if spec.Network != s.rec.Spec.Network && c.Isolated == nil { // one that talks to others only once it is routed
+				spec.Isolated = spec.Isolated || m.isolated(spec.Network, nil)
+			}
 		}
 		if err != nil {
 			return err
 		}
-		if s.rec.Run != nil && c.needsStop() {
+		if s.rec.Run != nil && c.needsStop(s.rec.Spec.Network) {
 			return banger.Errorf(banger.WrongState, "%s is running", s.rec.Spec.Name).WithRemedy("banger stop %s", s.rec.Spec.Name)
 		}
 		if c.Disk != nil || c.WorkDisk != nil {
@@ -82,9 +85,12 @@ func (s *subject) respecify(ctx context.Context, spec banger.Spec, disks bool) e
 	return errors.Join(err, s.save(ctx, func(r *banger.Record) { r.Spec = was }))
 }
 
-// needsStop reports whether c changes what a VMM was started with.
-func (c Change) needsStop() bool {
-	c.Name, c.Autostart, c.NAT = nil, nil, nil
+// needsStop reports whether c changes what a VMM of that network mode was started with.
+func (c Change) needsStop(mode banger.NetworkMode) bool {
+	c.Name, c.Autostart, c.NAT, c.AllowHost = nil, nil, nil, nil
+	if mode == banger.NetworkRouted {
+		c.Isolated = nil
+	}
 	return c != Change{}
 }
 
@@ -125,6 +131,7 @@ func (m *Manager) respec(ctx context.Context, s *subject, c Change) (banger.Spec
 	}
 	errs = append(errs, m.respecBackend(ctx, &spec, c))
 	spec.Isolated = orElse(c.Isolated, spec.Isolated)
+	spec.AllowHost = orElse(c.AllowHost, spec.AllowHost)
 	spec.Publish = orElse(c.Publish, spec.Publish)
 	if c.NAT != nil || c.Network != nil && spec.NAT == banger.NATWanted {
 		spec.NAT = m.nat(spec.Network, c.NAT)
@@ -134,6 +141,9 @@ func (m *Manager) respec(ctx context.Context, s *subject, c Change) (banger.Spec
 	}
 	if c.NAT != nil || c.Network != nil || c.Isolated != nil {
 		errs = append(errs, checkNAT(spec))
+	}
+	if c.AllowHost != nil || c.Network != nil {
+		errs = append(errs, checkAllow(spec))
 	}
 	return spec, errors.Join(errs...)
 }

@@ -15,13 +15,14 @@ type Create struct {
 	Memory, Disk, WorkDisk        *int64
 	Isolated, NAT, Autostart      *bool
 	Publish                       *[]banger.Publish
+	AllowHost                     *[]banger.HostPort
 	Bundle                        string // directory of a runtime bundle, "": search
 	NoStart                       bool
 }
 
-// A Change is what a user wants of a VM; nil stays. Its name, NAT and whether it
-// starts with the daemon may change while it runs, all else only while it is
-// stopped.
+// A Change is what a user wants of a VM; nil stays. Its name, NAT, whether it starts
+// with the daemon and, in mode routed, whether it is isolated and which ports of the
+// host it is let to may change while it runs, all else only while it is stopped.
 type Change struct {
 	CPUs         *int
 	Memory, Disk *int64
@@ -33,6 +34,7 @@ type Change struct {
 	NAT          *bool
 	Autostart    *bool
 	Publish      *[]banger.Publish
+	AllowHost    *[]banger.HostPort
 }
 
 // The least and most that a spec may ask for.
@@ -123,6 +125,7 @@ func (m *Manager) resolve(c Create) (banger.Spec, error) {
 
 		Isolated:  orElse(c.Isolated, false),
 		Publish:   orElse(c.Publish, []banger.Publish{}),
+		AllowHost: orElse(c.AllowHost, []banger.HostPort{}),
 		Autostart: orElse(c.Autostart, false),
 	}
 	if c.Name != nil {
@@ -158,7 +161,7 @@ func (m *Manager) resolve(c Create) (banger.Spec, error) {
 // checkNetwork holds what s wants of its network against what its mode can do; where
 // that is auto yet, against what any of them can.
 func (m *Manager) checkNetwork(s banger.Spec) error {
-	return errors.Join(m.checkPublish(s), checkNAT(s))
+	return errors.Join(m.checkPublish(s), checkNAT(s), checkAllow(s))
 }
 
 func orElse[T any](p *T, v T) T {

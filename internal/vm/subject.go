@@ -65,6 +65,7 @@ func (s *subject) nic() network.NIC {
 	return network.NIC{
 		VM: s.rec.ID, MAC: s.rec.Lease.MAC, Addr: s.rec.Lease.Addr, Net: s.m.c.Subnet(), Owner: s.owner(),
 		Isolated: s.rec.Spec.Isolated, NAT: s.rec.Spec.NAT != banger.NATOff, Publish: s.rec.Spec.Publish,
+		Allow: s.rec.Spec.AllowHost,
 	}
 }
 

@@ -140,6 +140,7 @@ type Config struct {
 	Image         string                           // default image by name; "": the bundle's default
 	Network       string                           // default network mode; "": auto
 	NoNAT         bool                             // VMs in mode routed have no NAT by default
+	Isolate       bool                             // VMs in mode routed are isolated by default
 	SerialMax     int64                            // bytes a log may have
 	CutLog        func(path string, limit int64) error
 	Room          func(dir string) (free, reserve int64, err error) // bytes; nil: nobody looks

@@ -207,6 +207,7 @@ type spec struct {
 	work    workSize
 	network word
 	publish ports
+	allow   allowed
 	alone   choice
 	nat     choice
 	backend word
@@ -240,6 +241,8 @@ func (s *spec) addChangeable(cmd *cobra.Command) {
 	f.Var(&s.nat, "nat", "in network mode routed: the VM reaches the world, or does not start; =false: it does not reach it")
 	f.Lookup("nat").NoOptDefVal = "true"
 	complete(cmd, "publish", nil)
+	f.Var(&s.allow, "allow-host", "in network mode routed: let the VM to a port of the host, by the name host.vm; may be repeated, none takes all away")
+	complete(cmd, "allow-host", nil)
 }
 
 func (s *spec) add(cmd *cobra.Command) {
@@ -276,7 +279,7 @@ func (s *spec) request(e Env) (api.CreateRequest, error) {
 		Name: s.name.Optional, Image: s.image.Optional,
 		CPUs: s.cpus.Optional, Memory: s.memory.Optional, Disk: s.disk.Optional,
 		Network: s.network.Optional, Backend: backend, Bundle: bundle,
-		WorkDisk: s.work.Optional, Publish: s.publish.Optional, Isolated: s.alone.Optional, NAT: s.nat.Optional,
+		WorkDisk: s.work.Optional, Publish: s.publish.Optional, Isolated: s.alone.Optional, NAT: s.nat.Optional, AllowHost: s.allow.Optional,
 		Autostart: s.autostart.Optional,
 	}, nil
 }

@@ -77,6 +77,9 @@ func describe(r *streams.Rows, vm banger.VM) {
 	for _, p := range vm.Publish {
 		r.Add("Published", p.String())
 	}
+	if len(vm.AllowHost) > 0 {
+		r.Add("Host's ports", joinPorts(vm.AllowHost))
+	}
 	r.Add("Address", vm.Addr.String())
 	r.Add("MAC", vm.MAC)
 	r.Add("Backend", vm.Backend)

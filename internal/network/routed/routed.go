@@ -163,7 +163,7 @@ func (a *Attacher) attach(ctx context.Context, n network.NIC) error {
 	if err != nil {
 		return err
 	}
-	own := network.Tap{VM: n.VM, Addr: n.Addr, Isolated: n.Isolated, NAT: n.NAT}
+	own := network.Tap{VM: n.VM, Addr: n.Addr, Isolated: n.Isolated, NAT: n.NAT, Allow: n.Allow}
 	if i := slices.IndexFunc(taps, func(t network.Tap) bool { return t.VM == n.VM }); i >= 0 {
 		taps[i] = own
 	} else {
@@ -198,7 +198,7 @@ func (a *Attacher) CheckNAT(ctx context.Context) error {
 	return nil
 }
 
-// Adjust gives a VM that runs NAT, or takes it away.
+// Adjust gives a VM that runs what it is to reach, and takes away the rest.
 func (a *Attacher) Adjust(ctx context.Context, n network.NIC) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -84,7 +84,7 @@ var may = map[string]string{
 	"internal/daemon":                "*",
 	"test/sandbox":                   ". internal/api internal/api/client",
 	"test/report":                    "",
-	"test/bench":                     ". internal/api internal/api/client internal/network internal/network/addr internal/network/link internal/privileged/client test/netns test/sandbox",
+	"test/bench":                     ". internal/api internal/api/client internal/dns internal/network internal/network/addr internal/network/link internal/privileged/client test/netns test/sandbox",
 	"test/lab":                       "",
 	"test/netns":                     "",
 	"internal/cli/streams":           "",
@@ -97,7 +97,7 @@ var may = map[string]string{
 	"internal/cli/imagecmd":          ". internal/api internal/api/client internal/cli/streams",
 	"internal/cli/bundlecmd":         ". internal/api internal/api/client internal/cli/streams",
 	"internal/cli/systemcmd":         ". internal/api internal/api/client internal/version internal/cli/streams internal/cli/launch",
-	"internal/cli":                   ". internal/layout internal/api/client internal/config internal/version internal/cli/streams internal/cli/launch internal/cli/sshexec internal/cli/vmcmd internal/cli/imagecmd internal/cli/bundlecmd internal/cli/systemcmd internal/cli/sshconfigcmd internal/cli/dnscmd",
+	"internal/cli":                   ". internal/layout internal/api/client internal/config internal/version internal/cli/streams internal/cli/launch internal/cli/sshexec internal/cli/vmcmd internal/cli/imagecmd internal/cli/bundlecmd internal/cli/systemcmd internal/cli/sshconfigcmd internal/cli/dnscmd internal/resolver internal/sshconfig",
 }
 
 // mayStart are the only packages that may start a host process, and why.

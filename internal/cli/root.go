@@ -81,7 +81,10 @@ func newRoot(s *streams.Streams, installation func() (*launch.Launcher, error)) 
 		Connect: func(ctx context.Context) (dnscmd.Client, error) { return d.connect(ctx) },
 		Find:    func(ctx context.Context) (dnscmd.Client, error) { return d.find(ctx) },
 	}
-	system := systemcmd.Env{IO: s, Daemon: daemon{d}, Log: d.daemonLog}
+	system := systemcmd.Env{
+		IO: s, Daemon: daemon{d}, Log: d.daemonLog,
+		Host: changed{installed: d, dns: dns.Host, home: s.Getenv("HOME")},
+	}
 
 	add(root, daily, vmcmd.ShortCuts(vms)...)
 	add(root, nouns, vmcmd.New(vms), imagecmd.New(images), bundlecmd.New(bundles), sshconfigcmd.New(sshConfig), dnscmd.New(dns))

@@ -81,6 +81,12 @@ func Uninstall(file, config, note string) (changed bool, err error) {
 	return true, ignoreMissing(os.Remove(note))
 }
 
+// Includes reports whether file has the line of Install.
+func Includes(file, config string) bool {
+	_, text, err := read(file)
+	return err == nil && has(text, includeLine(config))
+}
+
 func ignoreMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -22,6 +22,12 @@ const rootProgram = "banger-root"
 // rootHome is where an installation keeps the copy that sudoers may name.
 const rootHome = "/usr/local/lib/banger"
 
+// RootFiles are what an administrator may have put on this host for banger-root, as
+// the documentation says, and its log. None need be there.
+func RootFiles() []string {
+	return []string{filepath.Join(rootHome, rootProgram), "/etc/sudoers.d/banger", "/etc/banger/root.toml", "/var/log/banger-root.log", "/var/log/banger-root.log.1"}
+}
+
 // StartRoot starts banger-root for this user by sudo, and returns once it
 // listens. why is what it is needed for, shown before sudo may ask for a
 // password. Without a terminal nobody can be asked, and only a copy that none

@@ -117,6 +117,22 @@ func (l *Launcher) Uninstall(ctx context.Context) error {
 	return m.Forget(ctx, path)
 }
 
+// InstalledUnit is the path of the unit file if it runs the daemon of this
+// installation, else "".
+func (l *Launcher) InstalledUnit() (string, error) {
+	u, path, err := l.unit()
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Lstat(path); err != nil {
+		return "", nil
+	}
+	if same, err := u.SameState(path); err != nil || !same {
+		return "", err
+	}
+	return path, nil
+}
+
 // byUnit starts the daemon by its unit, if it is installed as one that starts the
 // program that we would start; else it reports false.
 func (l *Launcher) byUnit(ctx context.Context) bool {

@@ -15,6 +15,7 @@ import (
 type vmStopper interface {
 	ListVMs(ctx context.Context) ([]banger.VM, error)
 	StopVM(ctx context.Context, r api.StopRequest) (*client.Op[banger.VM], error)
+	DeleteVM(ctx context.Context, r api.DeleteRequest) (*client.Op[banger.VM], error)
 }
 
 type stopOptions struct {

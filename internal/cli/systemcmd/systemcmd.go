@@ -15,6 +15,7 @@ import (
 type Env struct {
 	IO     *streams.Streams
 	Daemon Daemon
+	Host   Host
 	Log    func() (string, error) // path of the daemon's log
 }
 
@@ -48,7 +49,7 @@ type statuser interface {
 	DaemonStatus(ctx context.Context) (api.Status, error)
 }
 
-// New returns banger daemon, events, doctor and version.
+// New returns banger network, daemon, events, doctor, version and uninstall.
 func New(e Env) []*cobra.Command {
 	daemon := &cobra.Command{
 		Use:     "daemon",
@@ -58,7 +59,7 @@ func New(e Env) []*cobra.Command {
 it; VMs go on when it ends, and the next one takes them over.`,
 	}
 	daemon.AddCommand(newStatus(e), newStart(e), newStop(e), newRestart(e), newLogs(e), newInstall(e), newUninstall(e))
-	return []*cobra.Command{newNetwork(e), daemon, newEvents(e), newDoctor(e), newVersion(e)}
+	return []*cobra.Command{newNetwork(e), daemon, newEvents(e), newDoctor(e), newVersion(e), newUninstallAll(e)}
 }
 
 func addFormat(cmd *cobra.Command, f *streams.Format) {

@@ -31,6 +31,7 @@ type fake struct {
 	daemons []func(on func(banger.VMEvent) error) error // what each daemon in turn answers to who follows events
 	broken  error                                       // what is wrong with the configuration
 	status  api.Status
+	host    fakeHost
 }
 
 func (f *fake) Connect(context.Context) (systemcmd.Client, error) {
@@ -103,10 +104,15 @@ func (f *fake) StopVM(_ context.Context, r api.StopRequest) (*client.Op[banger.V
 	return nil, banger.Errorf(banger.Busy, "%s is busy", r.VM)
 }
 
+func (f *fake) DeleteVM(_ context.Context, r api.DeleteRequest) (*client.Op[banger.VM], error) {
+	f.done = append(f.done, fmt.Sprintf("delete %s, force %v", r.VM, r.Force))
+	return nil, banger.Errorf(banger.NotFound, "no VM %s", r.VM) // somebody was faster
+}
+
 func (f *fake) run(t *testing.T, io *streams.Streams, args string) error {
 	t.Helper()
 	root := &cobra.Command{Use: "banger", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(systemcmd.New(systemcmd.Env{IO: io, Daemon: f, Log: func() (string, error) { return f.log, nil }})...)
+	root.AddCommand(systemcmd.New(systemcmd.Env{IO: io, Daemon: f, Host: &f.host, Log: func() (string, error) { return f.log, nil }})...)
 	root.SetArgs(strings.Fields(args))
 	return root.ExecuteContext(t.Context())
 }

@@ -34,6 +34,12 @@ func plug(t *testing.T, tp network.Tap) guest {
 // plugInto is plug for a tap of that installation.
 func plugInto(t *testing.T, tag string, gateway netip.Addr, tp network.Tap) guest {
 	t.Helper()
+	return plugOf(t, uid, tag, gateway, tp)
+}
+
+// plugOf is plugInto for one of another user's.
+func plugOf(t *testing.T, uid uint32, tag string, gateway netip.Addr, tp network.Tap) guest {
+	t.Helper()
 	g := guest{netns.New(t), tp}
 	near := openTap(t, addr.TapName(uid, tag, tp.VM))
 	var far *os.File

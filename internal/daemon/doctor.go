@@ -204,7 +204,7 @@ func (d *daemon) checkSubnet(ctx context.Context) doctor.Result {
 	if len(n.Overlaps) > 0 {
 		return doctor.Result{
 			Status: doctor.Warning, Message: fmt.Sprintf("%s overlaps the host's route to %s, as a VPN brings one", n.Subnet, strings.Join(n.Overlaps, ", ")),
-			Remedy: "banger stop --all, then banger network move SUBNET",
+			Remedy: "banger stop --all && banger network move " + d.elsewhere(),
 		}
 	}
 	return doctor.Result{Status: doctor.OK, Message: n.Subnet}

@@ -40,16 +40,7 @@ func (d *daemon) identity(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	subnet, err := d.store.Setting(ctx, "subnet", func() (string, error) {
-		taken, err := routes(d.tag)
-		if err != nil {
-			return "", err
-		}
-		seed := fnv.New64a()
-		seed.Write([]byte(d.tag + d.layout.State))
-		p, err := addr.FreeSubnet(taken, seed.Sum64())
-		return p.String(), err
-	})
+	subnet, err := d.store.Setting(ctx, "subnet", d.freeSubnet)
 	if err != nil {
 		return err
 	}
@@ -59,6 +50,26 @@ func (d *daemon) identity(ctx context.Context) error {
 	}
 	d.setNet(p)
 	return nil
+}
+
+// freeSubnet is one that nothing of the host's overlaps now, a prefix.
+func (d *daemon) freeSubnet() (string, error) {
+	taken, err := routes(d.tag)
+	if err != nil {
+		return "", err
+	}
+	seed := fnv.New64a()
+	seed.Write([]byte(d.tag + d.layout.State))
+	p, err := addr.FreeSubnet(taken, seed.Sum64())
+	return p.String(), err
+}
+
+// elsewhere is where the installation could move to, for a command to be copied.
+func (d *daemon) elsewhere() string {
+	if p, err := d.freeSubnet(); err == nil {
+		return p
+	}
+	return "SUBNET"
 }
 
 // dialRoot connects to banger-root. Where the daemon is root it starts one

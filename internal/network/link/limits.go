@@ -12,10 +12,11 @@ import (
 
 // What one guest may take of the host's table of connections, which has room for
 // 65,536 on a host of 2 GiB. What it has done with, and TCP keeps for 2 minutes more,
-// the kernel does not count as open: for that the number of new ones is limited, too.
-// Packets from one VM to another take nothing of it.
+// the kernel does not count as open: for that the number of new ones is limited, too,
+// and before they are counted, since that looks at all that are open (measured: 30 µs
+// with 4,000 of them, 360 with 16,000). Packets from one VM to another take nothing.
 const (
-	maxFlows  = 8192 // open at a time
+	maxFlows  = 4096 // open at a time
 	maxFresh  = 400  // new ones per second
 	burstOver = 2000 // beyond that, at once
 )

@@ -54,13 +54,14 @@ func (s *setter) tableName() string { return fmt.Sprintf("%s%d_%s", prefix, s.ui
 func (s *setter) ruleset(c network.Config) *ruleset {
 	r := &ruleset{table: s.table(), elems: map[string][]nftables.SetElement{}, rules: map[string][]*nftables.Rule{}}
 	lease := nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr)
+	here := binaryutil.NativeEndian // tells nft(8) how to print keys
 	r.sets = []*nftables.Set{
-		{Table: r.table, Name: setTaps, KeyType: nftables.TypeIFName},
-		{Table: r.table, Name: setOpen, KeyType: nftables.TypeIFName},
+		{Table: r.table, Name: setTaps, KeyType: nftables.TypeIFName, KeyByteOrder: here},
+		{Table: r.table, Name: setOpen, KeyType: nftables.TypeIFName, KeyByteOrder: here},
 		{Table: r.table, Name: setLeases, KeyType: lease, Concatenation: true},
 		{Table: r.table, Name: setNAT, KeyType: nftables.TypeIPAddr},
-		{Table: r.table, Name: setUp, KeyType: nftables.TypeIFIndex},
-		{Table: r.table, Name: setOpened, KeyType: nftables.TypeIFIndex},
+		{Table: r.table, Name: setUp, KeyType: nftables.TypeIFIndex, KeyByteOrder: here},
+		{Table: r.table, Name: setOpened, KeyType: nftables.TypeIFIndex, KeyByteOrder: here},
 		hostsSet(r.table),
 	}
 	r.limit(s.limits)

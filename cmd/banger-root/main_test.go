@@ -41,11 +41,12 @@ func TestDependencies(t *testing.T) {
 // through, a protocol of which two numbers are spoken, and what keeps a Set short
 // with many VMs are 400 more, 180 have systemd-resolved told, and 50 lead guests to
 // who answers them for names. 100 let guests to single ports of the host, and hold
-// each to its part of the host's table of connections.
+// each to its part of the host's table of connections. Published ports are 270: what a
+// socket is, and the rules that lead what would be its to a VM.
 func TestSmall(t *testing.T) {
 	// Of these, 690 make root disks (blockdev), and 70 check and carry requests
 	// for them: loop and mapper ioctls, the checks of two foreign files, udev.
-	const limit = 3100
+	const limit = 3370
 	lines := 0
 	for _, dir := range []string{".", "../../internal/privileged", "../../internal/privileged/server", "../../internal/blockdev", "../../internal/network/link"} {
 		files, err := filepath.Glob(dir + "/*.go")

@@ -113,6 +113,8 @@ type Config struct {
 	// Names is the port of the gateway's address where guests are answered that ask
 	// the gateway or the resolver for names; 0: nobody answers.
 	Names uint16 `json:"names"`
+
+	Ports []Port `json:"ports,omitempty"` // that lead to these taps from outside; none: nothing is led
 }
 
 // A Tap is one VM's routed card, as the host has it. Names of links follow

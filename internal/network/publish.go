@@ -2,14 +2,32 @@ package network
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"banger"
 )
+
+// MaxPorts bounds the Ports of one installation: they travel as descriptors of one
+// message, of which the kernel passes 253 (SCM_MAX_FD).
+const MaxPorts = 128
+
+// A Port of the host is led to a VM by the kernel, as far as what is sent there comes
+// in by an uplink and would be the Socket's. Who asks for it holds the Socket; whoever
+// does it reads from that, and from nothing else, which port it is.
+type Port struct {
+	VM    banger.VMID `json:"vm"`
+	Guest uint16      `json:"guest"` // port in the guest
+
+	Socket syscall.Conn   `json:"-"` // of the one who asks: bound, and listening if it is TCP
+	Host   netip.AddrPort `json:"-"` // what it is bound to
+	Proto  banger.Proto   `json:"-"`
+}
 
 const unprivilegedFile = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 

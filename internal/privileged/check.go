@@ -112,6 +112,22 @@ func CheckConfig(c network.Config) error {
 		}
 		vms[t.VM], addrs[t.Addr] = true, true
 	}
+	return checkPorts(c.Ports, vms)
+}
+
+// checkPorts looks at no socket.
+func checkPorts(ports []network.Port, vms map[banger.VMID]bool) error {
+	if len(ports) > network.MaxPorts {
+		return invalid("%d ports, %d are allowed", len(ports), network.MaxPorts)
+	}
+	for _, p := range ports {
+		switch {
+		case !vms[p.VM]:
+			return invalid("a port of VM %q, which has no tap", cut(string(p.VM)))
+		case p.Guest == 0:
+			return invalid("port 0 of VM %s", p.VM)
+		}
+	}
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger"
+	"banger/internal/network"
 )
 
 // Network is the kind of socket: it keeps the bounds of messages, so that a
@@ -19,7 +20,7 @@ const Network = "unixpacket"
 
 // maxFiles bounds the descriptors that the kernel may install for a message,
 // above what any request has: one too many is seen, and closed.
-const maxFiles = 4
+const maxFiles = network.MaxPorts + 2
 
 // Send writes v as one message, with files beside it, which stay the caller's.
 // Deadlines are the connection's.
@@ -37,11 +38,23 @@ func Send(c *net.UnixConn, v any, files ...*os.File) error {
 	}
 	fds := make([]int, len(files))
 	for i, f := range files {
-		fds[i] = int(f.Fd())
+		if fds[i], err = number(f); err != nil {
+			return err
+		}
 	}
 	_, _, err = c.WriteMsgUnix(b, unix.UnixRights(fds...), nil)
 	runtime.KeepAlive(files)
 	return err
+}
+
+// number is f's descriptor. Fd of an os.File would make it a blocking one, and with it
+// the socket that others hold as well.
+func number(f *os.File) (fd int, err error) {
+	raw, err := f.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(n uintptr) { fd = int(n) })
+	}
+	return fd, err
 }
 
 // Receive reads one message and the descriptors beside it, which are closed on

@@ -80,8 +80,12 @@ type Response struct {
 }
 
 // files is the exact number of descriptors beside a request.
-func (o Op) files() int {
-	switch o {
+func (r Request) files() int {
+	switch r.Op {
+	case NetworkSet:
+		if r.Network != nil {
+			return len(r.Network.Ports) // a socket each
+		}
 	case DiskProbe:
 		return 1 // the directory
 	case DiskAttach:
@@ -117,8 +121,8 @@ func ParseRequest(b []byte, n int) (r Request, err error) {
 	if err != nil {
 		return Request{}, invalid("not a request of protocol %d: %v", p.Protocol, err)
 	}
-	if n != r.Op.files() {
-		return Request{}, invalid("%d descriptors came with %s, which has %d", n, cut(string(r.Op)), r.Op.files())
+	if n != r.files() {
+		return Request{}, invalid("%d descriptors came with %s, which has %d", n, cut(string(r.Op)), r.files())
 	}
 	return r, r.Check()
 }

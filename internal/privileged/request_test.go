@@ -140,6 +140,51 @@ func TestAllow(t *testing.T) {
 	}
 }
 
+// Ports come with a socket each, of VMs that have taps.
+func TestPorts(t *testing.T) {
+	good := strings.Replace(good, `}]}}`, `}],"ports":[{"vm":"0a1b2c3d","guest":80},{"vm":"0a1b2c3d","guest":53}]}}`, 1)
+	for n := range 5 {
+		r, err := privileged.ParseRequest([]byte(good), n)
+		if want := map[bool]banger.Code{true: "", false: banger.Invalid}[n == 2]; banger.CodeOf(err) != want {
+			t.Errorf("%d descriptors: %v", n, err)
+		}
+		if b, jerr := json.Marshal(r.In(1)); n == 2 && (jerr != nil || strings.Contains(string(b), "ports")) {
+			t.Errorf("in protocol 1: %s, %v", b, jerr)
+		}
+	}
+	for name, edit := range map[string][2]string{
+		"another VM's": {`"vm":"0a1b2c3d","guest":53`, `"vm":"0a1b2c3e","guest":53`},
+		"port 0":       {`:53`, `:0`},
+		"no port":      {`:53`, `:65536`},
+		"an address":   {`"guest":53`, `"guest":53,"host":"0.0.0.0:22"`},
+		"a protocol":   {`"guest":53`, `"guest":53,"protocol":"tcp"`},
+		"no list":      {`[{"vm":"0a1b2c3d","guest":80},{"vm":"0a1b2c3d","guest":53}]`, `2`},
+		"another op":   {`network.set`, `network.probe`},
+		"no VMs":       {`"taps":[`, `"taps":[],"x":[`},
+	} {
+		msg := strings.Replace(good, edit[0], edit[1], 1)
+		if msg == good {
+			t.Fatalf("%s: nothing was edited", name)
+		}
+		if _, err := privileged.ParseRequest([]byte(msg), 2); banger.CodeOf(err) != banger.Invalid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var c network.Config
+	if err := json.Unmarshal([]byte(`{"tag":"beef","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3"}]}`), &c); err != nil {
+		t.Fatal(err)
+	}
+	for n := range network.MaxPorts + 1 {
+		if err := privileged.CheckConfig(c); err != nil {
+			t.Fatal(n, err)
+		}
+		c.Ports = append(c.Ports, network.Port{VM: "0a1b2c3d", Guest: 80})
+	}
+	if err := privileged.CheckConfig(c); banger.CodeOf(err) != banger.Invalid {
+		t.Errorf("%d ports: %v", len(c.Ports), err)
+	}
+}
+
 // Each of these differs from the good one in one thing.
 func TestBad(t *testing.T) {
 	var many []string
@@ -296,8 +341,8 @@ func TestReceive(t *testing.T) {
 		bytes, files int
 		refused      bool
 	}{
-		{1, 0, false}, {privileged.MaxMessage, 0, false}, {10, 1, false}, {10, 4, false},
-		{10, 5, true}, {10, 200, true}, {privileged.MaxMessage + 1, 0, true}, {privileged.MaxMessage + 1, 3, true},
+		{1, 0, false}, {privileged.MaxMessage, 0, false}, {10, 1, false}, {10, 4, false}, {10, network.MaxPorts, false},
+		{10, network.MaxPorts + 3, true}, {10, 250, true}, {privileged.MaxMessage + 1, 0, true}, {privileged.MaxMessage + 1, 3, true},
 	} {
 		before := open(t)
 		var oob []byte

@@ -107,7 +107,11 @@ func Rules(handles bool) string {
 			}
 			var keys []string
 			for _, e := range must(c.GetSetElements(s)) {
-				keys = append(keys, fmt.Sprintf("%q", e.Key))
+				key := fmt.Sprintf("%q", e.Key)
+				if len(e.Val) > 0 {
+					key += fmt.Sprintf(":%q", e.Val)
+				}
+				keys = append(keys, key)
 			}
 			slices.Sort(keys)
 			fmt.Fprintf(&b, " set %s %s %v\n", s.Name, s.KeyType.Name, keys)

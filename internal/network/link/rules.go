@@ -105,17 +105,21 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 		r.chain("names", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, asks...).Type = nftables.ChainTypeNAT
 	}
 	r.chain("input", nftables.ChainHookInput, nftables.ChainPriorityFilter, append(input, join(in(setTaps), allowed(gateway), toBegin), join(in(setTaps), drop))...)
-	r.chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter,
+	s.addPublish(r, c)
+	r.chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter, slices.Concat([][]expr.Any{
 		join(in(setOpen), out(setOpen), pass),
 		join(in(setTaps), to(s.net.Prefix), drop), // nobody has it now: it is not for the world
+	}, repliesOfPublished(c), [][]expr.Any{
 		join(in(setTaps), outBy(setUp), privileged(unix.IPPROTO_TCP), drop),
 		join(in(setTaps), outBy(setUp), privileged(unix.IPPROTO_UDP, ntp, ike), drop),
 		join(in(setTaps), source, among(setNAT), outBy(setUp), toBegin),
 		join(isIPv4, inBy(setUp), out(setTaps), from(s.net.Prefix), drop), // no VM is there, whatever a connection of one's says
+	}, comersByPublished(c), [][]expr.Any{
 		join(isIPv4, inBy(setUp), out(setTaps), destination, among(setNAT), answers, pass),
 		join(in(setTaps), drop),
 		join(out(setTaps), drop),
-		join(isIPv4, inBy(setOpened), notAnswers, drop)) // the host is no router for its neighbours
+		join(isIPv4, inBy(setOpened), notAnswers, drop), // the host is no router for its neighbours
+	})...)
 	if len(r.elems[setNAT]) > 0 {
 		r.chain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,
 			join(isIPv4, source, among(setNAT), outBy(setUp), []expr.Any{&expr.Masq{}})).Type = nftables.ChainTypeNAT
@@ -179,7 +183,7 @@ func (s *setter) setRules(c network.Config) {
 				return err
 			}
 		}
-		return nft.Flush()
+		return ofPorts(c, nft.Flush())
 	})
 }
 
@@ -212,14 +216,14 @@ func chunks(f func(*nftables.Set, []nftables.SetElement) error, set *nftables.Se
 	return nil
 }
 
-// without returns the elements of a that b lacks.
+// without returns the elements of a that b lacks, or has with another value.
 func without(a, b []nftables.SetElement) (only []nftables.SetElement) {
-	has := make(map[string]bool, len(b))
+	has := make(map[string]string, len(b))
 	for _, e := range b {
-		has[string(e.Key)] = true
+		has[string(e.Key)] = string(e.Val)
 	}
 	for _, e := range a {
-		if !has[string(e.Key)] {
+		if val, ok := has[string(e.Key)]; !ok || val != string(e.Val) {
 			only = append(only, e)
 		}
 	}
@@ -288,7 +292,9 @@ func (r *ruleset) shape() string {
 // not of it.
 func text(rule []expr.Any) (s string) {
 	for _, e := range rule {
-		if _, counts := e.(*expr.Counter); !counts {
+		switch e.(type) {
+		case *expr.Counter, *expr.Socket: // the library reads no socket back; what it is compared with it does
+		default:
 			data, err := expr.Marshal(unix.NFPROTO_INET, e)
 			s += fmt.Sprintf(" %x %v", data, err)
 		}

@@ -65,11 +65,11 @@ func forwards(link string) bool {
 	return string(bytes.TrimSpace(b)) == "1"
 }
 
-// chooseUplinks finds the uplinks if a tap has NAT, gives back those that are
+// chooseUplinks finds the uplinks if a tap has NAT or a port, gives back those that are
 // none any more, and claims those that lack forwarding. A host that forwards
 // everywhere does so for its own reasons, and needs and owes nothing.
 func (s *setter) chooseUplinks(c network.Config) {
-	if slices.ContainsFunc(c.Taps, func(t network.Tap) bool { return t.NAT }) {
+	if len(c.Ports) > 0 || slices.ContainsFunc(c.Taps, func(t network.Tap) bool { return t.NAT }) {
 		ways := waysOut(list(s, "ways out", s.allRoutes))
 		for _, l := range s.names {
 			if a := l.Attrs(); ways[a.Index] && !s.index[a.Index] {

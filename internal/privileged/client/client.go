@@ -154,6 +154,9 @@ func (c *Client) exchange(ctx context.Context, r privileged.Request, files ...*o
 			return none, banger.Errorf(banger.HostUnready, "the banger-root that runs (process %d) is older than this banger", c.pid).
 				WithRemedy("sudo kill %d; then: sudo banger-root", c.pid)
 		}
+		if spoken == 1 && r.Op == privileged.NetworkSet {
+			files = nil // ports, of which that knows nothing
+		}
 		a, err := c.try(ctx, r.In(int(spoken)), files)
 		if err != nil {
 			return none, err
@@ -258,5 +261,30 @@ func (r router) Probe(ctx context.Context) error {
 }
 
 func (r router) Set(ctx context.Context, cfg network.Config) error {
-	return r.c.ask(ctx, privileged.Request{Op: privileged.NetworkSet, Network: &cfg})
+	sockets, err := dup(cfg.Ports)
+	defer privileged.CloseAll(sockets)
+	if err == nil {
+		_, err = r.c.exchange(ctx, privileged.Request{Op: privileged.NetworkSet, Network: &cfg}, sockets...)
+	}
+	return err
+}
+
+// dup returns the ports' sockets as files of the caller's.
+func dup(ports []network.Port) (sockets []*os.File, err error) {
+	for _, p := range ports {
+		raw, err := p.Socket.SyscallConn()
+		var derr error
+		if err == nil {
+			err = raw.Control(func(fd uintptr) {
+				var n int
+				if n, derr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); derr == nil {
+					sockets = append(sockets, os.NewFile(uintptr(n), "socket"))
+				}
+			})
+		}
+		if err = errors.Join(err, derr); err != nil {
+			return sockets, fmt.Errorf("hand over the socket of port %d of VM %s: %w", p.Guest, p.VM, err)
+		}
+	}
+	return sockets, nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"banger"
 	"banger/internal/blockdev"
 	"banger/internal/fault"
 	"banger/internal/network"
@@ -22,7 +23,7 @@ func (s *server) do(c *conn, r privileged.Request, files []*os.File) (a privileg
 	var changes []string
 	log := c.log.With("op", r.Op)
 	if r.Network != nil {
-		log = log.With("tag", r.Network.Tag, "subnet", r.Network.Subnet, "taps", len(r.Network.Taps))
+		log = log.With("tag", r.Network.Tag, "subnet", r.Network.Subnet, "taps", len(r.Network.Taps), "ports", len(r.Network.Ports))
 	}
 	if r.Resolver != nil {
 		log = log.With("tag", r.Resolver.Tag, "server", r.Resolver.Server)
@@ -40,7 +41,7 @@ func (s *server) do(c *conn, r privileged.Request, files []*os.File) (a privileg
 	case r.Op == privileged.NetworkProbe:
 		err = s.router.Probe(context.Background())
 	case r.Op == privileged.NetworkSet:
-		changes, err = s.set(c, r)
+		changes, err = s.set(c, r, files)
 	case r.Op == privileged.ResolverSet:
 		err = s.resolve(c, *r.Resolver)
 	case r.Op == privileged.KVMAllow:
@@ -62,7 +63,10 @@ func (s *server) do(c *conn, r privileged.Request, files []*os.File) (a privileg
 func disk(r privileged.Request) blockdev.Disk { return blockdev.Disk{Tag: r.Disk.Tag, VM: r.Disk.VM} }
 
 // set is not ended by who asked for it: half a network helps nobody.
-func (s *server) set(c *conn, r privileged.Request) ([]string, error) {
+func (s *server) set(c *conn, r privileged.Request, sockets []*os.File) ([]string, error) {
+	if err := s.claim(r.Network.Ports, sockets); err != nil {
+		return nil, err
+	}
 	changes, err := s.apply(*r.Network)
 	switch {
 	case err == nil && len(r.Network.Taps) > 0:
@@ -72,6 +76,21 @@ func (s *server) set(c *conn, r privileged.Request) ([]string, error) {
 		delete(s.held, r.Network.Tag)
 	}
 	return changes, err
+}
+
+// claim reads from the sockets which ports they are.
+func (s *server) claim(ports []network.Port, sockets []*os.File) error {
+	for i := range ports {
+		p := &ports[i]
+		if err := s.router.Claim(p, sockets[i]); err != nil {
+			return err
+		}
+		same := func(q network.Port) bool { return q.Host == p.Host && q.Proto == p.Proto }
+		if slices.ContainsFunc(ports[:i], same) {
+			return banger.Errorf(banger.Invalid, "port %s of the host comes twice", p.Host)
+		}
+	}
+	return nil
 }
 
 func (s *server) apply(n network.Config) (changes []string, err error) {

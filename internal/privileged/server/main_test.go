@@ -56,6 +56,7 @@ func beUser(uid string) {
 		return
 	}
 	defer c.Close()
+	var held []net.Listener
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		verb, rest, _ := strings.Cut(in.Text(), " ")
 		switch verb {
@@ -67,7 +68,20 @@ func beUser(uid string) {
 				say(err)
 				continue
 			}
+			for i := range cfg.Ports { // the latest that it listens on
+				cfg.Ports[i].Socket = held[len(held)-1].(*net.TCPListener)
+			}
 			say(c.Router().Set(ctx, cfg))
+		case "listen":
+			lc := net.ListenConfig{}
+			lc.SetMultipathTCP(false)
+			l, err := lc.Listen(ctx, "tcp4", rest)
+			if say(err); err == nil {
+				held = append(held, l)
+			}
+		case "close": // the earliest of them
+			say(held[0].Close())
+			held = held[1:]
 		case "allow":
 			say(c.AllowKVM(ctx))
 		case "revoke":

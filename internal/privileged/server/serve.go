@@ -141,6 +141,7 @@ func (s *server) turn(c *conn) error {
 	}
 	if err == nil {
 		answer, err = s.do(c, r, files)
+		privileged.CloseAll(files) // a port that the asker gives up now is free at once
 	} else {
 		c.log.Warn("refused a request", "err", err)
 	}

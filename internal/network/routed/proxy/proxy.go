@@ -66,6 +66,7 @@ func (p *Proxy) listen(port banger.Publish) error {
 		p.ended.Go(func() { p.datagrams(pc.(*net.UDPConn), to) })
 		return nil
 	}
+	lc.SetMultipathTCP(false) // whose sockets banger-root takes for no port
 	l, err := lc.Listen(p.ctx, "tcp4", port.Host.String())
 	if err != nil {
 		return err

@@ -1,0 +1,245 @@
+package link_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"banger"
+	"banger/internal/network"
+	"banger/internal/network/link"
+	"banger/test/netns"
+)
+
+// hold binds a socket of the host's, listening if it is TCP.
+func hold(t *testing.T, at string, proto banger.Proto) *os.File {
+	t.Helper()
+	a := netip.MustParseAddrPort(at)
+	kind := unix.SOCK_STREAM
+	if proto == banger.UDP {
+		kind = unix.SOCK_DGRAM
+	}
+	fd := must(unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0))
+	f := os.NewFile(uintptr(fd), at)
+	t.Cleanup(func() { f.Close() })
+	must(0, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	must(0, unix.Bind(fd, sockaddr(a.Addr(), int(a.Port()))))
+	if proto == banger.TCP {
+		must(0, unix.Listen(fd, 10))
+	}
+	return f
+}
+
+// claimed is a port of a VM's that is led to guest, with the socket as the proof.
+func claimed(t *testing.T, tp network.Tap, guest uint16, socket *os.File) network.Port {
+	t.Helper()
+	p := network.Port{VM: tp.VM, Guest: guest}
+	must(0, link.New(uid).Claim(&p, socket))
+	return p
+}
+
+// fetchFrom is what a greeter answers at a port, "" if nobody does.
+func (g *guest) fetchFrom(to string) (said string) {
+	g.in(func() {
+		d := net.Dialer{Timeout: 3 * time.Second, KeepAlive: -1}
+		c, err := d.DialContext(context.Background(), "tcp4", to)
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+		b, _ := io.ReadAll(c)
+		said = string(b)
+	})
+	return said
+}
+
+// asks sends one datagram and returns the answer, "" for none.
+func (g *guest) asks(t *testing.T, to string) (said string) {
+	g.in(func() {
+		c := must(net.Dial("udp4", to))
+		defer c.Close()
+		_, _ = c.Write([]byte("who?"))
+		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+		b := make([]byte, 100)
+		n, _ := c.Read(b)
+		said = string(b[:n])
+	})
+	return said
+}
+
+// echoUDP answers each datagram to a port with the address that it is from.
+func (g *guest) echoUDP(t *testing.T, port int) {
+	t.Helper()
+	var c net.PacketConn
+	g.in(func() { c = must(net.ListenPacket("udp4", fmt.Sprintf(":%d", port))) })
+	t.Cleanup(func() { c.Close() })
+	go func() {
+		b := make([]byte, 100)
+		for {
+			_, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = c.WriteTo([]byte(from.(*net.UDPAddr).IP.String()), from)
+		}
+	}()
+}
+
+// Who comes from outside to a port of the host's that is led to a VM is there, with his
+// own address, by TCP and by UDP, also where the VM is isolated and has no NAT; the VM
+// is not let out by it. It ends with the socket, and comes back with the next.
+func TestPublished(t *testing.T) {
+	netns.Enter(t)
+	outside := internet(t)
+	before := world(t)
+	web, alone := nat(tap(1)), isolated(tap(2))
+	c := config(web, alone)
+	tcp, udp := hold(t, "0.0.0.0:8080", banger.TCP), hold(t, wanAddr.String()+":5353", banger.UDP)
+	c.Ports = []network.Port{claimed(t, web, 80, tcp), claimed(t, alone, 53, udp)}
+	if changes := apply(t, c); len(changes) == 0 {
+		t.Error("nothing changed")
+	}
+	handles := rules(t, true)
+	if changes := apply(t, c); len(changes) != 0 || rules(t, true) != handles {
+		t.Errorf("the second time changed %v", changes)
+	}
+	g, other := plug(t, web), plug(t, alone)
+	g.greet(t)
+	other.echoUDP(t, 53)
+	at, by := wanAddr.String()+":8080", wanAddr.String()+":5353"
+	if got := outside.fetchFrom(at); got != router.String() {
+		t.Errorf("by TCP the guest sees %q", got)
+	}
+	if got := outside.asks(t, by); got != router.String() {
+		t.Errorf("by UDP the guest sees %q", got)
+	}
+	// Not by other ports, and from no guest: not even its own.
+	for _, port := range []string{":80", ":8081", ":53"} {
+		if got := outside.fetchFrom(wanAddr.String() + port); got != "" {
+			t.Errorf("port %s answers %q", port, got)
+		}
+	}
+	if got := other.fetchFrom(at) + other.fetchFrom(gateway.String()+":8080") + g.fetchFrom(at) + g.asks(t, by); got != "" {
+		t.Errorf("from a guest: %q", got)
+	}
+	// A published port lets nothing out: not by UDP from that very port either.
+	inbox := outside.udp(t, 4242, netip.Addr{})
+	fd := other.udp(t, 5300, netip.Addr{})
+	other.in(func() { must(0, unix.Sendto(fd, []byte("out"), 0, sockaddr(far, 4242))) })
+	outside.through(t, &g)
+	if got := received(inbox); got != "" {
+		t.Errorf("from a guest without NAT: %q", got)
+	}
+	// The other way round, at once, with another port in the place of the first.
+	c.Ports = []network.Port{claimed(t, alone, 80, tcp), claimed(t, web, 53, udp)}
+	apply(t, c)
+	other.greet(t)
+	g.echoUDP(t, 53)
+	if got := outside.fetchFrom(at); got != router.String() {
+		t.Errorf("led elsewhere: %q", got)
+	}
+	// Without its socket nothing is led.
+	tcp.Close()
+	udp.Close()
+	if got := outside.fetchFrom(at) + outside.asks(t, by); got != "" {
+		t.Errorf("without the sockets: %q", got)
+	}
+	// Somebody else has the port now: what comes is his.
+	var host *guest
+	theirs := must(net.Listen("tcp4", "0.0.0.0:8080"))
+	defer theirs.Close()
+	go func() {
+		for {
+			c, err := theirs.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("theirs"))
+			c.Close()
+		}
+	}()
+	if got := outside.fetchFrom(at); got != "theirs" {
+		t.Errorf("somebody else's port: %q", got)
+	}
+	theirs.Close()
+	if got := host.fetchFrom(at); got != "" {
+		t.Errorf("nobody listens, and %q", got)
+	}
+	c.Ports[0] = claimed(t, web, 80, hold(t, "0.0.0.0:8080", banger.TCP))
+	apply(t, c)
+	if got := outside.fetchFrom(at); got != router.String() {
+		t.Errorf("with the next socket: %q", got)
+	}
+	c.Ports = nil
+	apply(t, c)
+	if w := world(t); strings.Contains(w, "publish") {
+		t.Errorf("without ports:\n%s", w)
+	}
+	closed(t, before)
+}
+
+// Which port may be led is the kernel's word: a socket of another kind is refused, and
+// not marked.
+func TestClaim(t *testing.T) {
+	netns.Enter(t)
+	internet(t)
+	socket := func(domain, kind, proto int) *os.File {
+		f := os.NewFile(uintptr(must(unix.Socket(domain, kind|unix.SOCK_CLOEXEC, proto))), "socket")
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	bind := func(f *os.File, sa unix.Sockaddr) *os.File { must(0, unix.Bind(int(f.Fd()), sa)); return f }
+	any4 := sockaddr(netip.Addr{}, 7000)
+	connected := bind(socket(unix.AF_INET, unix.SOCK_DGRAM, 0), sockaddr(wanAddr, 7001))
+	must(0, unix.Connect(int(connected.Fd()), sockaddr(router, 9)))
+	six := bind(socket(unix.AF_INET6, unix.SOCK_STREAM, 0), &unix.SockaddrInet6{Port: 7002})
+	must(0, unix.Listen(int(six.Fd()), 1))
+	var elsewhere *os.File
+	netns.New(t).Do(func() { elsewhere = bind(socket(unix.AF_INET, unix.SOCK_DGRAM, 0), any4) })
+	null := must(os.Open(os.DevNull))
+	defer null.Close()
+	for name, c := range map[string]struct {
+		socket *os.File
+		want   string
+	}{
+		"no socket":              {null, "non-socket"},
+		"another family":         {socket(unix.AF_UNIX, unix.SOCK_STREAM, 0), "not of IPv4"},
+		"IPv6":                   {six, "not of IPv4"},
+		"raw":                    {socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_UDP), "neither TCP nor UDP"},
+		"not bound":              {socket(unix.AF_INET, unix.SOCK_DGRAM, 0), "not bound"},
+		"bound to all of it":     {bind(socket(unix.AF_INET, unix.SOCK_STREAM, 0), any4), "does not listen"},
+		"connected":              {connected, "connected"},
+		"of the loopback":        {bind(socket(unix.AF_INET, unix.SOCK_DGRAM, 0), sockaddr(netip.MustParseAddr("127.0.0.1"), 7003)), "not reached from outside"},
+		"of another namespace":   {elsewhere, "another network namespace"},
+		"of another's multicast": {bind(socket(unix.AF_INET, unix.SOCK_DGRAM, 0), sockaddr(netip.MustParseAddr("224.0.0.251"), 7004)), "not reached from outside"},
+	} {
+		p := network.Port{VM: tap(1).VM, Guest: 80}
+		err := link.New(uid).Claim(&p, c.socket)
+		if banger.CodeOf(err) != banger.Invalid || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if mark, err := unix.GetsockoptInt(int(c.socket.Fd()), unix.SOL_SOCKET, unix.SO_MARK); err == nil && mark != 0 {
+			t.Errorf("%s: marked %#x", name, mark)
+		}
+	}
+	f := hold(t, "0.0.0.0:7005", banger.TCP)
+	p := claimed(t, tap(1), 80, f)
+	if want := netip.MustParseAddrPort("0.0.0.0:7005"); p.Host != want || p.Proto != banger.TCP {
+		t.Errorf("%s %s", p.Host, p.Proto)
+	}
+	raw := must(f.SyscallConn())
+	must(0, raw.Control(func(fd uintptr) {
+		if flags := must(unix.FcntlInt(fd, unix.F_GETFL, 0)); flags&unix.O_NONBLOCK == 0 {
+			t.Error("the socket blocks now")
+		}
+	}))
+}

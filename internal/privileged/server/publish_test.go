@@ -1,0 +1,52 @@
+package server_test
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"banger/internal/network"
+	"banger/test/netns"
+)
+
+// A user's port is led while he has it; another user, who has not, is not led it,
+// whatever he asks for, and gets it once it is free.
+func TestPorts(t *testing.T) {
+	netns.Enter(t)
+	before := netns.World()
+	start(t, user)
+	start(t, other)
+	mine, _ := connect(t, user)
+	theirs, _ := connect(t, other)
+	c := config(tap(1))
+	c.Ports = []network.Port{{VM: tap(1).VM, Guest: 80}}
+	want(t, "listen", mine.ask("listen 0.0.0.0:8080"), "ok")
+	want(t, "set", mine.set(c), "ok")
+	if w := netns.World(); !strings.Contains(w, "chain publish") || !strings.Contains(w, `set anywhere`) {
+		t.Errorf("with a port:\n%s", w)
+	}
+	made := netns.World()
+	want(t, "the same port", theirs.ask("listen 0.0.0.0:8080"), "internal")
+	want(t, "set again", mine.set(c), "ok")
+	if got := netns.World(); got != made {
+		t.Errorf("changed:\n%s", got)
+	}
+	// The listener still works in the hands of its user: it did not become a blocking one.
+	if c, err := net.DialTimeout("tcp4", "127.0.0.1:8080", 10*time.Second); err != nil {
+		t.Error(err)
+	} else {
+		c.Close()
+	}
+	want(t, "close", mine.ask("close"), "ok")
+	want(t, "the port once it is free", theirs.ask("listen 0.0.0.0:8080"), "ok")
+	mine.close()
+	if got := netns.World(); got != made {
+		t.Errorf("a closed connection changed:\n%s", got)
+	}
+	b, _ := connect(t, user)
+	want(t, "give back", b.set(config()), "ok")
+	if got := netns.World(); got != before {
+		t.Errorf("left:\n%s", got)
+	}
+}

@@ -177,16 +177,17 @@ type VM struct {
 	Spec
 	ImageID string `json:"image_id"`
 	Lease
-	Accelerator string    `json:"accelerator,omitempty"`   // of the running VMM: "kvm" or "tcg"
-	PID         int       `json:"pid,omitempty"`           // of the running VMM
-	Stack       string    `json:"network_stack,omitempty"` // mode user, while it runs: "passt" or "qemu"
-	StackNote   string    `json:"network_note,omitempty"`  // mode user, while it runs: why it is not passt, where that is installed
-	Problem     *Problem  `json:"problem,omitempty"`       // error: why; running: what is broken or could not be mended
-	LastExit    *Exit     `json:"last_exit,omitempty"`
-	CreatedAt   time.Time `json:"created_at"`
-	StartedAt   time.Time `json:"started_at,omitzero"`
-	SerialLog   string    `json:"serial_log"`
-	VMMLog      string    `json:"vmm_log"`
+	Accelerator string     `json:"accelerator,omitempty"`   // of the running VMM: "kvm" or "tcg"
+	PID         int        `json:"pid,omitempty"`           // of the running VMM
+	Stack       string     `json:"network_stack,omitempty"` // mode user, while it runs: "passt" or "qemu"
+	StackNote   string     `json:"network_note,omitempty"`  // mode user, while it runs: why it is not passt, where that is installed
+	OpenPorts   []OpenPort `json:"open_ports,omitempty"`    // of Publish: those that lead to it now
+	Problem     *Problem   `json:"problem,omitempty"`       // error: why; running: what is broken or could not be mended
+	LastExit    *Exit      `json:"last_exit,omitempty"`
+	CreatedAt   time.Time  `json:"created_at"`
+	StartedAt   time.Time  `json:"started_at,omitzero"`
+	SerialLog   string     `json:"serial_log"`
+	VMMLog      string     `json:"vmm_log"`
 }
 
 // A Digest is "sha256:" and 64 lower-case hex digits.

@@ -14,6 +14,13 @@ type Publish struct {
 	Proto Proto          `json:"protocol"`
 }
 
+// An OpenPort is a Publish of a VM that runs.
+type OpenPort struct {
+	Publish
+	By   string `json:"by"`             // who leads there: "kernel", "bangerd", "passt", "qemu"
+	Note string `json:"note,omitempty"` // why it is not the kernel, where it could be
+}
+
 // A Proto is a transport protocol.
 type Proto string
 

@@ -128,13 +128,15 @@ type SetRequest struct {
 	Network Optional[string] `json:"network,omitzero"`
 	Backend Optional[string] `json:"backend,omitzero"`
 
-	WorkDisk  Optional[int64]             `json:"work_disk_bytes,omitzero"`
-	Name      Optional[string]            `json:"name,omitzero"`
-	Isolated  Optional[bool]              `json:"isolated,omitzero"`
-	NAT       Optional[bool]              `json:"nat,omitzero"`
-	Publish   Optional[[]banger.Publish]  `json:"publish,omitzero"`    // all of them; [] takes all away
-	AllowHost Optional[[]banger.HostPort] `json:"allow_host,omitzero"` // likewise
-	Autostart Optional[bool]              `json:"autostart,omitzero"`
+	WorkDisk   Optional[int64]             `json:"work_disk_bytes,omitzero"`
+	Name       Optional[string]            `json:"name,omitzero"`
+	Isolated   Optional[bool]              `json:"isolated,omitzero"`
+	NAT        Optional[bool]              `json:"nat,omitzero"`
+	Publish    Optional[[]banger.Publish]  `json:"publish,omitzero"`     // all of them; [] takes all away
+	AddPublish Optional[[]banger.Publish]  `json:"add_publish,omitzero"` // besides those that it has
+	Unpublish  Optional[[]banger.HostPort] `json:"unpublish,omitzero"`   // which it has, and is to have no more
+	AllowHost  Optional[[]banger.HostPort] `json:"allow_host,omitzero"`  // all of them, as Publish
+	Autostart  Optional[bool]              `json:"autostart,omitzero"`
 }
 
 // A VMRequest names a VM: its name, or a unique prefix of its ID.

@@ -31,6 +31,16 @@ type Publisher interface {
 	CheckPublish(ports []banger.Publish, isolated bool) error
 }
 
+// A Republisher is a Publisher that can do so while a VM runs.
+type Republisher interface {
+	// Republish makes what Attach made follow n.Publish while the VM runs, at once. A
+	// port that cannot be had is HostUnready; then, as after any other error, it is as
+	// it was.
+	Republish(ctx context.Context, n NIC) error
+	// Open are the ports that lead to a VM now. It waits for nothing.
+	Open(banger.VMID) []banger.OpenPort
+}
+
 // A Translator is an Attacher whose VMs reach the world by NAT of the host's.
 type Translator interface {
 	// CheckNAT reports why VMs cannot have it now: a *banger.Error with a remedy.

@@ -37,12 +37,12 @@ func (m *Manager) isolated(mode banger.NetworkMode, ask *bool) bool {
 }
 
 // reach makes the network of a VM that runs follow what it may reach and be reached by,
-// where that can be done while it runs.
-func (s *subject) reach(ctx context.Context, a network.Attacher, was banger.Spec) error {
+// where that can be done while it runs, and reports whether anything had to.
+func (s *subject) reach(ctx context.Context, a network.Attacher, was banger.Spec) (bool, error) {
 	now := s.rec.Spec
 	t, ok := a.(network.Translator)
 	if !ok || was.NAT == now.NAT && was.Isolated == now.Isolated && slices.Equal(was.AllowHost, now.AllowHost) {
-		return nil
+		return false, nil
 	}
-	return t.Adjust(ctx, s.nic())
+	return true, t.Adjust(ctx, s.nic())
 }

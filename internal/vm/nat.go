@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"banger"
 	"banger/internal/network"
@@ -52,15 +53,28 @@ func (m *Manager) preflightNAT(ctx context.Context, a network.Attacher, spec ban
 	return nil
 }
 
-// adjust makes the network of a VM that runs follow its record. If it cannot,
-// the record is as it was.
+// adjust makes the network of a VM that runs follow its record: NAT, and ports. If it
+// cannot, the record and the network are as they were.
 func (s *subject) adjust(ctx context.Context, was banger.Spec) error {
 	a, err := s.attacher()
 	if err != nil || s.rec.Run == nil {
 		return err
 	}
-	if err = s.reach(ctx, a, was); err == nil {
+	now := s.rec.Spec
+	reaches, err := s.reach(ctx, a, was)
+	if err != nil {
+		return errors.Join(err, s.save(ctx, func(r *banger.Record) { r.Spec = was }))
+	}
+	live, ok := a.(network.Republisher)
+	if !ok || slices.Equal(was.Publish, now.Publish) {
 		return nil
 	}
-	return errors.Join(err, s.save(ctx, func(r *banger.Record) { r.Spec = was }))
+	if err = live.Republish(ctx, s.nic()); err == nil {
+		return nil
+	}
+	err = errors.Join(err, s.save(ctx, func(r *banger.Record) { r.Spec = was }))
+	if reaches {
+		err = errors.Join(err, a.(network.Translator).Adjust(ctx, s.nic()))
+	}
+	return err
 }

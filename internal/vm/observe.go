@@ -66,6 +66,7 @@ func (m *Manager) view(r banger.Record) banger.VM {
 		if p := errors.Join(l.full, l.problem); p != nil {
 			v.Problem = problem(p)
 		}
+		v.OpenPorts = m.openPorts(v)
 	}
 	return v
 }

@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"banger"
 	"banger/internal/network"
@@ -68,10 +69,70 @@ func (m *Manager) claim(ctx context.Context, id banger.VMID, ports []banger.Publ
 			for _, p := range ports {
 				if p.Overlaps(theirs) {
 					return banger.Errorf(banger.Exists, "publish %s: %s publishes %s", p, r.Spec.Name, theirs).
-						WithRemedy("choose another port, or take it away: banger vm set %s --publish none", r.Spec.Name)
+						WithRemedy("choose another port, or take it away: banger vm set %s --unpublish %s", r.Spec.Name, banger.HostPort{Port: theirs.Host.Port(), Proto: theirs.Proto})
 				}
 			}
 		}
 	}
 	return store()
+}
+
+// setsPorts reports whether c says anything about ports.
+func (c Change) setsPorts() bool {
+	return c.Publish != nil || c.AddPublish != nil || c.Unpublish != nil
+}
+
+// ports are those that c makes of a VM's.
+func (c Change) ports(of banger.Spec) ([]banger.Publish, error) {
+	ports := slices.Clone(orElse(c.Publish, of.Publish))
+	for _, gone := range orElse(c.Unpublish, nil) {
+		i := slices.IndexFunc(ports, func(p banger.Publish) bool { return p.Host.Port() == gone.Port && p.Proto == gone.Proto })
+		if i < 0 {
+			return of.Publish, banger.Errorf(banger.NotFound, "%s does not publish port %s of the host", of.Name, gone).
+				WithRemedy("see which it does: banger vm ports %s", of.Name)
+		}
+		ports = slices.Delete(ports, i, i+1)
+	}
+	return append(ports, orElse(c.AddPublish, nil)...), nil
+}
+
+// openPorts are those of v's ports that lead to it, in the order in which it has them.
+func (m *Manager) openPorts(v banger.VM) (open []banger.OpenPort) {
+	a, err := m.attacher(v.Spec)
+	if err != nil || v.State != banger.StateRunning {
+		return nil
+	}
+	live, ok := a.(network.Republisher)
+	if !ok {
+		if v.Problem == nil { // else its network may be gone
+			for _, p := range v.Publish {
+				open = append(open, banger.OpenPort{Publish: p, By: v.Stack})
+			}
+		}
+		return open
+	}
+	all := live.Open(v.ID)
+	for _, p := range v.Publish {
+		if i := slices.IndexFunc(all, func(o banger.OpenPort) bool { return o.Publish == p }); i >= 0 {
+			open = append(open, all[i])
+		}
+	}
+	return open
+}
+
+// needsRestart refuses a change of what a VMM, or its passt, was started with.
+func (s *subject) needsRestart(c Change) error {
+	if s.rec.Run == nil {
+		return nil
+	}
+	name := s.rec.Spec.Name
+	a, err := s.attacher()
+	if _, live := a.(network.Republisher); err == nil && !live && c.setsPorts() {
+		return banger.Errorf(banger.WrongState, "%s is running, and in network mode %s its ports change only while it is stopped", name, a.Mode()).
+			WithRemedy("banger stop %s, then the same again, then banger start %s; with --network routed they change at once", name, name)
+	}
+	if c.needsStop(s.rec.Spec.Network) {
+		return banger.Errorf(banger.WrongState, "%s is running", name).WithRemedy("banger stop %s", name)
+	}
+	return nil
 }

@@ -2,15 +2,18 @@ package vm_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
 
 	"banger"
+	"banger/internal/network"
 	"banger/internal/vm"
 )
 
@@ -135,17 +138,120 @@ func TestPublishIsClaimedOnce(t *testing.T) {
 	}
 }
 
-// A VM that runs keeps what it has.
+// In mode user a VM that runs keeps what it has.
 func TestPublishOfARunningVM(t *testing.T) {
 	w := newWorld(t)
 	m := w.manager(nil)
 	create(t, m)
 	for name, c := range map[string]vm.Change{"publish": {Publish: published(t, "8080:80")}, "isolated": {Isolated: ptr(true)}} {
-		if _, err := m.Set(t.Context(), "web", c); banger.CodeOf(err) != banger.WrongState {
+		if _, err := m.Set(t.Context(), "web", c); banger.CodeOf(err) != banger.WrongState || !strings.HasPrefix(banger.AsError(err).Remedy, "banger stop web") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if v, err := m.Show(t.Context(), "web"); err != nil || len(v.Publish) != 0 || v.Isolated {
 		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// routes is a pretend network mode routed, in which ports change while a VM runs.
+type routes struct {
+	translated
+	r *republished
+}
+
+type republished struct {
+	open   map[banger.VMID][]banger.Publish
+	broken error
+}
+
+func (n routes) Attach(ctx context.Context, c network.NIC, prev *banger.Endpoint) (banger.Endpoint, error) {
+	n.r.open[c.VM] = c.Publish
+	return n.translated.Attach(ctx, c, prev)
+}
+
+func (n routes) Republish(_ context.Context, c network.NIC) error {
+	if n.r.broken == nil {
+		n.r.open[c.VM] = c.Publish
+	}
+	return n.r.broken
+}
+
+func (n routes) Open(id banger.VMID) (all []banger.OpenPort) {
+	for _, p := range n.r.open[id] {
+		all = append(all, banger.OpenPort{Publish: p, By: "bangerd"})
+	}
+	return all
+}
+
+// In mode routed ports change while a VM runs, all of them, some, or none; or, where
+// that fails, nothing has changed, NAT neither.
+func TestSetPortsOfOneThatRuns(t *testing.T) {
+	w, tr := newWorld(t), &translation{now: map[banger.VMID]bool{}}
+	re := &republished{open: map[banger.VMID][]banger.Publish{}}
+	w.configure = func(c *vm.Config) { c.Nets = append(c.Nets, routes{translated{nets{w}, tr}, re}) }
+	m := w.manager(nil)
+	v, err := m.Create(t.Context(), vm.Create{Name: ptr("web"), Network: ptr("routed"), Publish: published(t, "8080:80")}, quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := func(all ...string) *[]banger.HostPort {
+		var ports []banger.HostPort
+		for _, s := range all {
+			p, err := banger.ParseHostPort(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ports = append(ports, p)
+		}
+		return &ports
+	}
+	check := func(what string, now banger.VM, err error, want ...string) {
+		t.Helper()
+		var open []banger.Publish
+		for _, p := range now.OpenPorts {
+			open = append(open, p.Publish)
+		}
+		ports := *published(t, want...)
+		if err != nil || now.PID != v.PID || !slices.Equal(now.Publish, ports) || !slices.Equal(re.open[v.ID], ports) || !slices.Equal(open, ports) {
+			t.Errorf("%s: %v, open %v, on the host %v, %v; want %v", what, now.Publish, open, re.open[v.ID], err, ports)
+		}
+	}
+	set := func(what string, c vm.Change, want ...string) {
+		t.Helper()
+		now, err := m.Set(t.Context(), "web", c)
+		check(what, now, err, want...)
+	}
+	check("created", v, nil, "8080:80")
+	set("one more", vm.Change{AddPublish: published(t, "0.0.0.0:5353:53/udp")}, "8080:80", "0.0.0.0:5353:53/udp")
+	set("one less", vm.Change{Unpublish: gone("8080")}, "0.0.0.0:5353:53/udp")
+	set("another", vm.Change{Unpublish: gone("5353/udp"), AddPublish: published(t, "5353:54/udp")}, "5353:54/udp")
+	set("all", vm.Change{Publish: published(t, "1000:1", "2000:2")}, "1000:1", "2000:2")
+	for what, c := range map[string]struct {
+		change vm.Change
+		code   banger.Code
+	}{
+		"not published": {vm.Change{Unpublish: gone("1000/udp")}, banger.NotFound},
+		"twice":         {vm.Change{AddPublish: published(t, "1000:3")}, banger.Invalid},
+		"with a stop":   {vm.Change{Unpublish: gone("1000"), CPUs: ptr(1)}, banger.WrongState},
+	} {
+		_, err := m.Set(t.Context(), "web", c.change)
+		now, serr := m.Show(t.Context(), "web")
+		if check(what, now, serr, "1000:1", "2000:2"); banger.CodeOf(err) != c.code {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	re.broken = errBoom
+	_, err = m.Set(t.Context(), "web", vm.Change{Publish: published(t), NAT: ptr(false)})
+	now, serr := m.Show(t.Context(), "web")
+	if check("failed", now, serr, "1000:1", "2000:2"); !errors.Is(err, errBoom) || now.NAT != banger.NATWanted || !tr.now[v.ID] {
+		t.Errorf("failed: %v, NAT %s, on the host %v", err, now.NAT, tr.now)
+	}
+	re.broken = nil
+	set("none", vm.Change{Publish: published(t)})
+	if now, err := m.Stop(t.Context(), "web", nil, quiet{}); err != nil || now.OpenPorts != nil {
+		t.Errorf("stopped: %v, %v", now.OpenPorts, err)
+	}
+	if now, err := m.Set(t.Context(), "web", vm.Change{AddPublish: published(t, "8080:80")}); err != nil || len(now.Publish) != 1 {
+		t.Errorf("set of a stopped one: %v, %v", now.Publish, err)
 	}
 }

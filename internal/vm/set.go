@@ -13,7 +13,7 @@ import (
 // Set changes a VM. Nothing is changed unless everything is valid; what was
 // begun is finished whoever goes away, by the next daemon if need be. A new name
 // leaves address and disks alone; the guest hears of it at its next start. NAT and, in
-// mode routed, what it may reach besides change at once.
+// mode routed, ports and what it may reach besides change at once.
 func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, error) {
 	return m.change(ctx, ref, keepsRun, func(s *subject) error {
 		spec, err := m.respec(ctx, s, c)
@@ -26,8 +26,8 @@ func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, err
 		if err != nil {
 			return err
 		}
-		if s.rec.Run != nil && c.needsStop(s.rec.Spec.Network) {
-			return banger.Errorf(banger.WrongState, "%s is running", s.rec.Spec.Name).WithRemedy("banger stop %s", s.rec.Spec.Name)
+		if err := s.needsRestart(c); err != nil {
+			return err
 		}
 		if c.Disk != nil || c.WorkDisk != nil {
 			if err := s.resetting(ctx, s.hook(silent{m.c.Log})); err != nil {
@@ -85,9 +85,11 @@ func (s *subject) respecify(ctx context.Context, spec banger.Spec, disks bool) e
 	return errors.Join(err, s.save(ctx, func(r *banger.Record) { r.Spec = was }))
 }
 
-// needsStop reports whether c changes what a VMM of that network mode was started with.
+// needsStop reports whether c changes what a VMM of that network mode was started with,
+// ports aside.
 func (c Change) needsStop(mode banger.NetworkMode) bool {
 	c.Name, c.Autostart, c.NAT, c.AllowHost = nil, nil, nil, nil
+	c.Publish, c.AddPublish, c.Unpublish = nil, nil, nil
 	if mode == banger.NetworkRouted {
 		c.Isolated = nil
 	}
@@ -132,11 +134,13 @@ func (m *Manager) respec(ctx context.Context, s *subject, c Change) (banger.Spec
 	errs = append(errs, m.respecBackend(ctx, &spec, c))
 	spec.Isolated = orElse(c.Isolated, spec.Isolated)
 	spec.AllowHost = orElse(c.AllowHost, spec.AllowHost)
-	spec.Publish = orElse(c.Publish, spec.Publish)
+	ports, err := c.ports(spec)
+	errs = append(errs, err)
+	spec.Publish = ports
 	if c.NAT != nil || c.Network != nil && spec.NAT == banger.NATWanted {
 		spec.NAT = m.nat(spec.Network, c.NAT)
 	}
-	if c.Publish != nil || c.Network != nil || c.Isolated != nil {
+	if c.setsPorts() || c.Network != nil || c.Isolated != nil {
 		errs = append(errs, m.checkPublish(spec))
 	}
 	if c.NAT != nil || c.Network != nil || c.Isolated != nil {

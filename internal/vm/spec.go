@@ -21,8 +21,8 @@ type Create struct {
 }
 
 // A Change is what a user wants of a VM; nil stays. Its name, NAT, whether it starts
-// with the daemon and, in mode routed, whether it is isolated and which ports of the
-// host it is let to may change while it runs, all else only while it is stopped.
+// with the daemon and, in mode routed, its ports, whether it is isolated and which ports
+// of the host it is let to may change while it runs, all else only while it is stopped.
 type Change struct {
 	CPUs         *int
 	Memory, Disk *int64
@@ -33,8 +33,10 @@ type Change struct {
 	Isolated     *bool
 	NAT          *bool
 	Autostart    *bool
-	Publish      *[]banger.Publish
-	AllowHost    *[]banger.HostPort
+	Publish      *[]banger.Publish  // in the place of all
+	AddPublish   *[]banger.Publish  // besides
+	Unpublish    *[]banger.HostPort // none of these any more
+	AllowHost    *[]banger.HostPort // in the place of all
 }
 
 // The least and most that a spec may ask for.

@@ -173,6 +173,32 @@ func (p *ports) Set(s string) error {
 	return nil
 }
 
+// hostPorts is the value of --unpublish: each use adds one.
+type hostPorts struct {
+	api.Optional[[]banger.HostPort]
+}
+
+func (p *hostPorts) Type() string { return "HOST[/udp]" }
+
+func (p *hostPorts) String() string {
+	if p == nil {
+		return ""
+	}
+	var all []string
+	for _, one := range p.Value {
+		all = append(all, one.String())
+	}
+	return strings.Join(all, ", ")
+}
+
+func (p *hostPorts) Set(s string) error {
+	one, err := banger.ParseHostPort(s)
+	if err == nil {
+		p.Optional = api.Some(append(append([]banger.HostPort{}, p.Value...), one))
+	}
+	return err
+}
+
 // choice is the value of a flag that is yes when it stands alone, and absent
 // unless it was given.
 type choice struct{ api.Optional[bool] }

@@ -2,6 +2,7 @@ package vmcmd
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"banger"
@@ -22,7 +23,9 @@ func newPorts(e Env) *cobra.Command {
 		Use:   "ports VM",
 		Short: "List the ports that a VM publishes",
 		Long: `List the ports of the host that lead to a VM: published with --publish of run,
-vm create or vm set. They are open while the VM runs.`,
+vm create or vm set. They are open while the VM runs. BY says who leads there:
+passt or qemu in network mode user; in mode routed bangerd, or for what comes from
+other machines the kernel.`,
 		Example: "  banger vm ports web\n  banger vm ports web -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,31 +42,50 @@ vm create or vm set. They are open while the VM runs.`,
 	return cmd
 }
 
+// A port is a line of vm ports.
+type port struct {
+	banger.Publish
+	Open bool   `json:"open"`
+	By   string `json:"by,omitempty"`   // who leads there, while it is open
+	Note string `json:"note,omitempty"` // why it is not the kernel, where it could be
+}
+
 func runPorts(ctx context.Context, e Env, o *portsOptions, c shower) error {
 	vm, err := c.ShowVM(ctx, api.VMRequest{VM: o.vm})
 	if err != nil {
 		return err
 	}
-	ports := vm.Publish
-	if ports == nil {
-		ports = []banger.Publish{} // an empty list, not null
+	ports := []port{} // an empty list, not null
+	for _, p := range vm.Publish {
+		line := port{Publish: p}
+		if i := slices.IndexFunc(vm.OpenPorts, func(q banger.OpenPort) bool { return q.Publish == p }); i >= 0 {
+			line.Open, line.By, line.Note = true, vm.OpenPorts[i].By, vm.OpenPorts[i].Note
+		}
+		ports = append(ports, line)
 	}
 	if e.IO.Quiet {
 		for _, p := range ports {
-			if err := e.IO.Println(p.String()); err != nil {
+			if err := e.IO.Println(p.Publish.String()); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	return e.IO.Print(o.format, ports, func(r *streams.Rows) {
-		r.Add("HOST", "GUEST", "PROTOCOL", "OPEN")
-		open := "no"
-		if vm.State == banger.StateRunning && vm.Problem == nil {
-			open = "yes"
+	told := map[string]bool{}
+	for _, p := range ports {
+		if p.Note != "" && !told[p.Note] {
+			told[p.Note] = true
+			e.IO.Note("led by %s alone: %s", p.By, p.Note)
 		}
+	}
+	return e.IO.Print(o.format, ports, func(r *streams.Rows) {
+		r.Add("HOST", "GUEST", "PROTOCOL", "OPEN", "BY")
 		for _, p := range ports {
-			r.Add(p.Host.String(), strconv.Itoa(int(p.Guest)), string(p.Proto), open)
+			open, by := "no", "-"
+			if p.Open {
+				open, by = "yes", p.By
+			}
+			r.Add(p.Host.String(), strconv.Itoa(int(p.Guest)), string(p.Proto), open, by)
 		}
 	})
 }

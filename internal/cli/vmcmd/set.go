@@ -16,6 +16,8 @@ type setter interface {
 type setOptions struct {
 	vm string
 	spec
+	also   ports
+	unport hostPorts
 }
 
 func newSet(e Env) *cobra.Command {
@@ -25,10 +27,11 @@ func newSet(e Env) *cobra.Command {
 		Short: "Change a VM",
 		Long: `Change a VM that is stopped. What is left out stays; disks can only grow. The
 name, --autostart and --nat can be changed while it runs, too; its guest takes the
-new name at its next start, and --nat takes effect at once. So do --isolated and
---allow-host in network mode routed. The ports of --publish take the place of all that
-the VM published, those of --allow-host of all that it was let to.`,
-		Example: "  banger vm set web --cpu 4 --memory 8GiB\n  banger vm set web --work-disk 40GiB\n  banger vm set web --name shop --autostart\n  banger vm set web --backend qemu --network user\n  banger vm set web --publish 8080:80 --publish 5353:53/udp\n  banger vm set web --publish none\n  banger vm set web --nat=false\n  banger vm set web --allow-host 5432 --allow-host 53/udp\n  banger vm set web --allow-host none --isolated",
+new name at its next start, and --nat takes effect at once. So do ports, --isolated
+and --allow-host in network mode routed. The ports of --publish take the place of all
+that the VM published; --add-publish adds to them, and --unpublish takes single ones
+away. Those of --allow-host take the place of all that it was let to.`,
+		Example: "  banger vm set web --cpu 4 --memory 8GiB\n  banger vm set web --work-disk 40GiB\n  banger vm set web --name shop --autostart\n  banger vm set web --backend qemu --network user\n  banger vm set web --publish 8080:80 --publish 5353:53/udp\n  banger vm set web --publish none\n  banger vm set web --unpublish 8080 --add-publish 0.0.0.0:8080:80\n  banger vm set web --nat=false\n  banger vm set web --allow-host 5432 --allow-host 53/udp\n  banger vm set web --allow-host none --isolated",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.vm = args[0]
@@ -44,7 +47,12 @@ the VM published, those of --allow-host of all that it was let to.`,
 		ValidArgsFunction: e.vmNames(isAny),
 	}
 	o.addChangeable(cmd)
-	cmd.Flags().Var(&o.name, "name", "its new name; address and disk stay")
+	f := cmd.Flags()
+	f.Var(&o.name, "name", "its new name; address and disk stay")
+	f.Var(&o.also, "add-publish", "lead a port of the host to it, besides those that it publishes; may be repeated")
+	f.Var(&o.unport, "unpublish", "lead that port of the host to it no more; may be repeated")
+	complete(cmd, "add-publish", nil)
+	complete(cmd, "unpublish", nil)
 	return cmd
 }
 
@@ -55,6 +63,7 @@ func runSet(ctx context.Context, e Env, o *setOptions, c setter) error {
 		CPUs: o.cpus.Optional, Memory: o.memory.Optional, Disk: o.disk.Optional, WorkDisk: o.work.Optional,
 		Network: o.network.Optional, Backend: o.backend.Optional, Publish: o.publish.Optional, Isolated: o.alone.Optional, NAT: o.nat.Optional, AllowHost: o.allow.Optional,
 		Name: o.name.Optional, Autostart: o.autostart.Optional,
+		AddPublish: o.also.Optional, Unpublish: o.unport.Optional,
 	}
 	vm, err := c.SetVM(ctx, r)
 	if banger.CodeOf(err) == banger.NeedsRoot && e.StartRoot != nil {

@@ -12,11 +12,11 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"banger"
 	"banger/internal/network"
-	"banger/internal/network/routed/proxy"
 )
 
 // A Root is a connection to banger-root.
@@ -65,23 +65,27 @@ type Config struct {
 type Attacher struct {
 	c Config
 
-	mu   sync.Mutex                   // held while the Router works: what is wanted is computed under it
-	down map[banger.VMID]bool         // detached, though their record may still have a run
-	led  map[banger.VMID]*proxy.Proxy // published ports
-	root Root                         // nil: no connection
-	odd  bool                         // the last Set failed: what the host has is neither the old nor the new
-	told error                        // why the host's resolver could not be told where names are known
+	mu   sync.Mutex           // held while the Router works: what is wanted is computed under it
+	down map[banger.VMID]bool // detached, though their record may still have a run
+	ports
+	root Root  // nil: no connection
+	odd  bool  // the last Set failed: what the host has is neither the old nor the new
+	told error // why the host's resolver could not be told where names are known
+
+	shown atomic.Pointer[map[banger.VMID][]banger.OpenPort] // what of ports is told without mu
 }
 
 var (
 	_ network.Attacher   = (*Attacher)(nil)
 	_ network.Translator = (*Attacher)(nil)
 	_ network.Publisher  = (*Attacher)(nil)
+
+	_ network.Republisher = (*Attacher)(nil)
 )
 
 // New returns an Attacher that has no connection yet.
 func New(c Config) *Attacher {
-	return &Attacher{c: c, down: map[banger.VMID]bool{}, led: map[banger.VMID]*proxy.Proxy{}}
+	return &Attacher{c: c, down: map[banger.VMID]bool{}, ports: noPorts()}
 }
 
 // Mode is routed.
@@ -92,31 +96,6 @@ func (a *Attacher) Probe(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.ask(ctx, func(r Root) error { return r.Probe(ctx) })
-}
-
-// CheckPublish implements network.Publisher.
-func (a *Attacher) CheckPublish(ports []banger.Publish, _ bool) error {
-	return network.CheckPorts(ports)
-}
-
-// publish leads the VM's ports to it, if that is not done yet.
-func (a *Attacher) publish(n network.NIC) error {
-	if len(n.Publish) == 0 || a.led[n.VM] != nil {
-		return nil
-	}
-	p, err := proxy.Listen(n.Publish, n.Addr, a.c.Log.With("vm", n.VM))
-	if err == nil {
-		a.led[n.VM] = p
-	}
-	return err
-}
-
-// unpublish frees the VM's ports.
-func (a *Attacher) unpublish(id banger.VMID) {
-	if p := a.led[id]; p != nil {
-		p.Close()
-		delete(a.led, id)
-	}
 }
 
 // Attach makes the VM's tap, and with it whatever else the host lacks of what
@@ -136,11 +115,7 @@ func (a *Attacher) Attach(ctx context.Context, n network.NIC, prev *banger.Endpo
 	} else if n.NAT {
 		ep.MTU = a.mtu()
 	}
-	err := a.publish(n)
-	if err != nil && prev != nil {
-		a.c.Log.Warn("a published port is not led to its VM", "vm", n.VM, "err", err)
-		err = nil
-	}
+	err := a.publish(n, prev != nil)
 	if err == nil {
 		err = a.attach(ctx, n)
 	}
@@ -292,7 +267,7 @@ func (a *Attacher) Tend(ctx context.Context) error {
 func (a *Attacher) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for id := range a.led {
+	for id := range a.ports.led {
 		a.unpublish(id)
 	}
 	return a.hangUp()
@@ -328,7 +303,7 @@ func (a *Attacher) set(ctx context.Context, taps []network.Tap) error {
 		if len(taps) > 0 {
 			c.Names = a.c.Names(true)
 		}
-		err := r.Set(ctx, c)
+		err := a.setWithPorts(ctx, r, c)
 		a.odd = err != nil
 		if err == nil && len(taps) > 0 {
 			a.tell(ctx, r)

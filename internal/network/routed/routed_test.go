@@ -34,6 +34,9 @@ type world struct {
 	asks    netip.AddrPort // where the host is to ask
 	told    netip.AddrPort // what the host's resolver knows
 	deaf    error          // why it cannot be told
+	noPorts error          // why ports are not led
+	led     []uint16       // the guests' ports that are
+	sets    int
 }
 
 type root struct {
@@ -111,7 +114,15 @@ func (r *root) Set(_ context.Context, c network.Config) error {
 		r.w.gateway = r.w.gateway || r.w.half
 		return r.w.broken
 	}
+	if r.w.noPorts != nil && len(c.Ports) > 0 {
+		return r.w.noPorts
+	}
 	r.w.host, r.w.gateway = slices.Clone(c.Taps), len(c.Taps) > 0
+	r.w.led = nil
+	for _, p := range c.Ports {
+		r.w.led = append(r.w.led, p.Guest)
+	}
+	r.w.sets++
 	return nil
 }
 

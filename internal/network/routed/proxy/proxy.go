@@ -1,4 +1,4 @@
-// Package proxy leads ports of the host to a VM, connection by connection: it listens,
+// Package proxy leads a port of the host to a VM, connection by connection: it listens,
 // and connects to the guest as the host. A port is its program's as any program's, and
 // free again as soon as that ends.
 package proxy
@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"banger"
@@ -23,45 +24,46 @@ const (
 	dialLimit  = 10 * time.Second // until the guest has accepted
 )
 
-// A Proxy is one VM's ports. Make one with Listen.
+// A Proxy is one published port. Make one with Listen.
 type Proxy struct {
-	to  netip.Addr
-	log *slog.Logger
+	log    *slog.Logger
+	socket syscall.Conn
 
 	ctx   context.Context // until Close
 	stop  context.CancelFunc
 	ended sync.WaitGroup
 }
 
-// Listen leads all of these ports to the guest at that address. Without one of them,
-// which is the error, HostUnready with a remedy, none is led.
-func Listen(ports []banger.Publish, to netip.Addr, log *slog.Logger) (*Proxy, error) {
-	p := &Proxy{to: to, log: log}
+// Listen leads a port to the guest at that address. That it cannot be had is
+// HostUnready with a remedy.
+func Listen(port banger.Publish, to netip.Addr, log *slog.Logger) (*Proxy, error) {
+	p := &Proxy{log: log}
 	p.ctx, p.stop = context.WithCancel(context.Background())
-	for _, port := range ports {
-		if err := p.listen(port); err != nil {
-			p.Close()
-			return nil, network.PortError(port, err)
-		}
+	if err := p.listen(port, netip.AddrPortFrom(to, port.Guest)); err != nil {
+		p.Close()
+		return nil, network.PortError(port, err)
 	}
 	return p, nil
 }
 
-// Close frees the ports and ends what goes through them. It returns when nothing of p
+// Socket is what listens: bound to the port until Close.
+func (p *Proxy) Socket() syscall.Conn { return p.socket }
+
+// Close frees the port and ends what goes through them. It returns when nothing of p
 // runs any more.
 func (p *Proxy) Close() {
 	p.stop()
 	p.ended.Wait()
 }
 
-func (p *Proxy) listen(port banger.Publish) error {
-	to := netip.AddrPortFrom(p.to, port.Guest)
+func (p *Proxy) listen(port banger.Publish, to netip.AddrPort) error {
 	var lc net.ListenConfig
 	if port.Proto == banger.UDP {
 		pc, err := lc.ListenPacket(p.ctx, "udp4", port.Host.String())
 		if err != nil {
 			return err
 		}
+		p.socket = pc.(*net.UDPConn)
 		p.until(pc)
 		p.ended.Go(func() { p.datagrams(pc.(*net.UDPConn), to) })
 		return nil
@@ -71,6 +73,7 @@ func (p *Proxy) listen(port banger.Publish) error {
 	if err != nil {
 		return err
 	}
+	p.socket = l.(*net.TCPListener)
 	p.until(l)
 	p.ended.Go(func() { p.streams(l, to) })
 	return nil

@@ -86,6 +86,7 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 	}()
 	s.survey()
 	s.refuse(c, r.resolvs)
+	s.refusePorts(c)
 	s.removeTaps(c)
 	if len(c.Taps) > 0 {
 		s.setGateway()

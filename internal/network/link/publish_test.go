@@ -2,6 +2,7 @@ package link_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"banger"
@@ -62,6 +65,23 @@ func (g *guest) fetchFrom(to string) (said string) {
 	return said
 }
 
+// connects reports whether a guest gets through by TCP: what it sends has arrived, or
+// not, before its ping of the gateway has.
+func (g *guest) connects(to netip.Addr, port int) bool {
+	var fd int
+	g.in(func() {
+		fd = must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0))
+		_ = unix.Connect(fd, sockaddr(to, port)) // EINPROGRESS
+	})
+	defer unix.Close(fd)
+	for range 2 { // there and back
+		g.ping(gateway)
+	}
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	n, _ := unix.Poll(p, 0)
+	return n > 0
+}
+
 // asks sends one datagram and returns the answer, "" for none.
 func (g *guest) asks(t *testing.T, to string) (said string) {
 	g.in(func() {
@@ -77,10 +97,11 @@ func (g *guest) asks(t *testing.T, to string) (said string) {
 }
 
 // echoUDP answers each datagram to a port with the address that it is from.
-func (g *guest) echoUDP(t *testing.T, port int) {
+func (g *guest) echoUDP(t *testing.T, port int) (fd int) {
 	t.Helper()
 	var c net.PacketConn
 	g.in(func() { c = must(net.ListenPacket("udp4", fmt.Sprintf(":%d", port))) })
+	must(0, must(c.(*net.UDPConn).SyscallConn()).Control(func(n uintptr) { fd = int(n) }))
 	t.Cleanup(func() { c.Close() })
 	go func() {
 		b := make([]byte, 100)
@@ -92,6 +113,7 @@ func (g *guest) echoUDP(t *testing.T, port int) {
 			_, _ = c.WriteTo([]byte(from.(*net.UDPAddr).IP.String()), from)
 		}
 	}()
+	return fd
 }
 
 // Who comes from outside to a port of the host's that is led to a VM is there, with his
@@ -114,12 +136,25 @@ func TestPublished(t *testing.T) {
 	}
 	g, other := plug(t, web), plug(t, alone)
 	g.greet(t)
-	other.echoUDP(t, 53)
+	port53 := other.echoUDP(t, 53)
 	at, by := wanAddr.String()+":8080", wanAddr.String()+":5353"
 	if got := outside.fetchFrom(at); got != router.String() {
 		t.Errorf("by TCP the guest sees %q", got)
 	}
-	if got := outside.asks(t, by); got != router.String() {
+	var steady net.Conn // a client that always has the same port
+	outside.in(func() { steady = must(net.Dial("udp4", by)) })
+	defer steady.Close()
+	ask := func() string {
+		b := make([]byte, 100)
+		_, _ = steady.Write([]byte("who?"))
+		_ = steady.SetDeadline(time.Now().Add(3 * time.Second))
+		n, err := steady.Read(b)
+		if errors.Is(err, unix.ECONNREFUSED) {
+			return "refused"
+		}
+		return string(b[:n])
+	}
+	if got := ask(); got != router.String() {
 		t.Errorf("by UDP the guest sees %q", got)
 	}
 	// Not by other ports, and from no guest: not even its own.
@@ -128,24 +163,47 @@ func TestPublished(t *testing.T) {
 			t.Errorf("port %s answers %q", port, got)
 		}
 	}
-	if got := other.fetchFrom(at) + other.fetchFrom(gateway.String()+":8080") + g.fetchFrom(at) + g.asks(t, by); got != "" {
-		t.Errorf("from a guest: %q", got)
+	for n, from := range []*guest{&g, &other} {
+		for _, to := range []netip.Addr{wanAddr, gateway} {
+			if from.connects(to, 8080) {
+				t.Errorf("guest %d connects to %s", n+1, to)
+			}
+		}
 	}
-	// A published port lets nothing out: not by UDP from that very port either.
 	inbox := outside.udp(t, 4242, netip.Addr{})
-	fd := other.udp(t, 5300, netip.Addr{})
-	other.in(func() { must(0, unix.Sendto(fd, []byte("out"), 0, sockaddr(far, 4242))) })
-	outside.through(t, &g)
+	// A published port lets nothing out, whatever it is sent from: not by a port of the
+	// host's that somebody else leads out.
+	n := must(nftables.New())
+	docker := n.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "docker"})
+	n.AddRule(&nftables.Rule{Table: docker, Chain: n.AddChain(&nftables.Chain{Table: docker, Name: "dnat", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest}), Exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_UDP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{9999 >> 8, 9999 & 255}},
+		&expr.Immediate{Register: 1, Data: far.AsSlice()}, &expr.Immediate{Register: 2, Data: []byte{4242 >> 8, 4242 & 255}},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2, Specified: true}}})
+	must(0, n.Flush())
+	other.in(func() {
+		must(0, unix.Sendto(port53, []byte("out"), 0, sockaddr(far, 4242)))
+		must(0, unix.Sendto(port53, []byte("by another's port"), 0, sockaddr(wanAddr, 9999)))
+	})
+	outside.through(t, &g, &other)
 	if got := received(inbox); got != "" {
 		t.Errorf("from a guest without NAT: %q", got)
 	}
+	n.DelTable(docker)
+	must(0, n.Flush())
 	// The other way round, at once, with another port in the place of the first.
 	c.Ports = []network.Port{claimed(t, alone, 80, tcp), claimed(t, web, 53, udp)}
 	apply(t, c)
 	other.greet(t)
-	g.echoUDP(t, 53)
 	if got := outside.fetchFrom(at); got != router.String() {
 		t.Errorf("led elsewhere: %q", got)
+	}
+	if got := ask(); got != "refused" { // nobody is there yet, which it is told
+		t.Errorf("by UDP led elsewhere: %q", got)
+	}
+	g.echoUDP(t, 53)
+	if got := ask(); got != router.String() {
+		t.Errorf("by UDP led elsewhere: %q", got)
 	}
 	// Without its socket nothing is led.
 	tcp.Close()
@@ -242,4 +300,70 @@ func TestClaim(t *testing.T) {
 			t.Error("the socket blocks now")
 		}
 	}))
+}
+
+// Where others' rules judge what comes in, no port is led past them.
+func TestPublishedAndFirewall(t *testing.T) {
+	for name, c := range map[string]struct {
+		family nftables.TableFamily
+		policy nftables.ChainPolicy
+		hook   *nftables.ChainHook
+		rule   []expr.Any
+		led    bool
+	}{
+		"drops by policy":    {nftables.TableFamilyIPv4, nftables.ChainPolicyDrop, nftables.ChainHookInput, nil, false},
+		"of both families":   {nftables.TableFamilyINet, nftables.ChainPolicyDrop, nftables.ChainHookInput, nil, false},
+		"drops":              {nftables.TableFamilyINet, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}, false},
+		"rejects":            {nftables.TableFamilyINet, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: 1}}, false},
+		"drops in a chain":   {nftables.TableFamilyIPv4, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: "dropping"}}, false},
+		"accepts in a chain": {nftables.TableFamilyIPv4, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: "accepting"}}, true},
+		"accepts":            {nftables.TableFamilyIPv4, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}}, true},
+		"of what goes out":   {nftables.TableFamilyIPv4, nftables.ChainPolicyDrop, nftables.ChainHookOutput, nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			netns.Enter(t)
+			n := must(nftables.New())
+			table := n.AddTable(&nftables.Table{Family: c.family, Name: "filter"})
+			for _, one := range []struct {
+				name string
+				kind expr.VerdictKind
+			}{{"dropping", expr.VerdictDrop}, {"accepting", expr.VerdictAccept}} {
+				n.AddChain(&nftables.Chain{Table: table, Name: one.name + "2"})
+				ch := n.AddChain(&nftables.Chain{Table: table, Name: one.name})
+				n.AddRule(&nftables.Rule{Table: table, Chain: ch, Exprs: []expr.Any{&expr.Verdict{Kind: one.kind}}})
+				n.AddRule(&nftables.Rule{Table: table, Chain: ch, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: one.name + "2"}}})
+			}
+			ch := n.AddChain(&nftables.Chain{Table: table, Name: "INPUT", Type: nftables.ChainTypeFilter, Hooknum: c.hook, Priority: nftables.ChainPriorityFilter, Policy: &c.policy})
+			if c.rule != nil {
+				n.AddRule(&nftables.Rule{Table: table, Chain: ch, Exprs: c.rule})
+			}
+			must(0, n.Flush())
+			before := world(t)
+			cfg := config(tap(1))
+			cfg.Ports = []network.Port{claimed(t, tap(1), 80, hold(t, "0.0.0.0:8080", banger.TCP))}
+			_, err := link.New(uid).Apply(cfg)
+			if c.led != (err == nil) || !c.led && (banger.CodeOf(err) != banger.HostUnready || !strings.Contains(err.Error(), "INPUT") || world(t) != before) {
+				t.Errorf("%v\n%s", err, world(t))
+			}
+			closed(t, before)
+		})
+	}
+}
+
+// What passes through the host to somewhere else is no port of the host's.
+func TestPublishedPassedBy(t *testing.T) {
+	netns.Enter(t)
+	outside, local := internet(t), wire(t, "lan0", nearHost, near)
+	must(0, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0))
+	local.greet(t)
+	c := config(tap(1))
+	c.Ports = []network.Port{claimed(t, tap(1), 81, hold(t, "0.0.0.0:80", banger.TCP))}
+	apply(t, c)
+	g := plug(t, tap(1))
+	if got := outside.fetch(near); got != router.String() {
+		t.Errorf("somebody behind the host answers %q", got)
+	}
+	if !g.ping(gateway) {
+		t.Error("the guest is not there")
+	}
 }

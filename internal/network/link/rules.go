@@ -158,7 +158,7 @@ func (s *setter) nftables() *nftables.Conn {
 func (s *setter) setRules(c network.Config) {
 	nft := s.nftables()
 	want, got := s.ruleset(c), s.readRules(nft)
-	anew := got.shape() != want.shape()
+	anew, before := got.shape() != want.shape(), got.elems
 	if anew {
 		got.elems = nil
 	}
@@ -185,6 +185,7 @@ func (s *setter) setRules(c network.Config) {
 		}
 		return ofPorts(c, nft.Flush())
 	})
+	s.endLed(before, want.elems)
 }
 
 // add has the table made anew, without elements.
@@ -233,7 +234,9 @@ func without(a, b []nftables.SetElement) (only []nftables.SetElement) {
 // removeRules removes the table if there is one.
 func (s *setter) removeRules() {
 	nft := s.nftables()
-	s.do(s.readRules(nft).table != nil, "delete rules", func() error { nft.DelTable(s.table()); return nft.Flush() })
+	got := s.readRules(nft)
+	s.do(got.table != nil, "delete rules", func() error { nft.DelTable(s.table()); return nft.Flush() })
+	s.endLed(got.elems, nil)
 }
 
 // readRules returns the table as it is, an empty ruleset if there is none.

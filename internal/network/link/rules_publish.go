@@ -8,6 +8,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"banger"
@@ -96,6 +97,31 @@ func comersByPublished(c network.Config) [][]expr.Any {
 // lead adds an element to a map.
 func (r *ruleset) lead(name string, to []byte, key ...[]byte) {
 	r.elems[name] = append(r.elems[name], nftables.SetElement{Key: slices.Concat(key...), Val: to})
+}
+
+// endLed ends connections by ports that lead elsewhere now, or nowhere: as long as one
+// of UDP is not silent it would be led where it was led first. Where the kernel does
+// not tell its connections they end by themselves.
+func (s *setter) endLed(was, is map[string][]nftables.SetElement) {
+	gone := ways{}
+	for _, name := range []string{mapPorts, mapAnywhere} {
+		for _, e := range without(was[name], is[name]) {
+			gone[string(slices.Concat(e.Key[len(e.Key)-8:], e.Val))] = true
+		}
+	}
+	s.do(len(gone) > 0, "end connections", func() error {
+		_, _ = s.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, gone)
+		return nil
+	})
+}
+
+// ways are published ports: protocol and port of the host, address and port of a VM, as
+// they are in the maps.
+type ways map[string]bool
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter.
+func (w ways) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	return w[string(slices.Concat([]byte{f.Forward.Protocol, 0, 0, 0}, service(f.Forward.DstPort), f.Reverse.SrcIP.To4(), service(f.Reverse.SrcPort)))]
 }
 
 // ofPorts says of an error of setRules what the kernel lacks for published ports.

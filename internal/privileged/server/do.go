@@ -133,6 +133,12 @@ func (s *server) again() (all error) {
 	defer s.doing.Unlock()
 	for tag, h := range s.held {
 		changes, err := s.apply(h.net)
+		if len(h.net.Ports) > 0 && banger.CodeOf(err) == banger.HostUnready { // a firewall came
+			h.by.log.Warn("ports are led no more", "tag", tag, "err", err)
+			h.net.Ports = nil
+			s.held[tag] = h
+			changes, err = s.apply(h.net)
+		}
 		if err != nil || len(changes) > 0 {
 			h.by.log.Warn("set again what was lost", "tag", tag, "changed", changes, "err", err)
 		}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+
 	"banger/internal/network"
 	"banger/test/netns"
 )
@@ -38,6 +40,23 @@ func TestPorts(t *testing.T) {
 	} else {
 		c.Close()
 	}
+	// A firewall that comes later ends it; bangerd's listener it judges as any.
+	n, drop := must(nftables.New()), nftables.ChainPolicyDrop
+	table := n.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "firewall"})
+	n.AddChain(&nftables.Chain{Table: table, Name: "input", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter, Policy: &drop})
+	must(0, n.Flush())
+	for deadline := time.Now().Add(20 * time.Second); strings.Contains(netns.World(), "chain publish"); {
+		if time.Now().After(deadline) {
+			t.Fatalf("led past a firewall:\n%s", netns.World())
+		}
+	}
+	want(t, "with a firewall", mine.set(c), "host the host's firewall (table firewall, chain input)")
+	n.DelTable(table)
+	must(0, n.Flush())
+	want(t, "without", mine.set(c), "ok")
+	if got := netns.World(); got != made {
+		t.Errorf("not as it was:\n%s", got)
+	}
 	want(t, "close", mine.ask("close"), "ok")
 	want(t, "the port once it is free", theirs.ask("listen 0.0.0.0:8080"), "ok")
 	mine.close()
@@ -49,4 +68,11 @@ func TestPorts(t *testing.T) {
 	if got := netns.World(); got != before {
 		t.Errorf("left:\n%s", got)
 	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }

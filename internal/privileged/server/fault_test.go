@@ -33,15 +33,14 @@ func TestFaults(t *testing.T) {
 	nat.NAT = true
 	named := config(nat, isolated)
 	named.Names = 5353
+	named.Ports = []network.Port{{VM: nat.VM, Guest: 80}}
 	states := []network.Config{config(), config(tap(1)), config(isolated), named, config()}
 	crowded(t)
 	begin := func() bangerd {
 		c := command(t, 0, "banger-root")
 		c.Path = program
 		startWith(t, c, user)
-		b, hello := connect(t, user)
-		want(t, "connect", hello, "ok")
-		return b
+		return connected(t)
 	}
 	if err := errors.Join(os.MkdirAll(privileged.RunDir, 0o711), os.WriteFile(privileged.RunDir+"/calm", nil, 0o600)); err != nil {
 		t.Fatal(err)
@@ -78,8 +77,7 @@ func TestFaults(t *testing.T) {
 					b = begin()
 				case strings.HasPrefix(got, "needs_root"): // it failed to answer
 					b.close()
-					b, got = connect(t, user)
-					want(t, name, got, "ok")
+					b = connected(t)
 				}
 				next := from + 1 - n%2 // forward, or back
 				want(t, name, b.set(states[next]), "ok")
@@ -94,6 +92,15 @@ func TestFaults(t *testing.T) {
 	}
 	t.Logf("%d cases", cases)
 	everyPoint(t)
+}
+
+// connected is a user's connection, and a port that he has.
+func connected(t *testing.T) bangerd {
+	t.Helper()
+	b, hello := connect(t, user)
+	want(t, "connect", hello, "ok")
+	want(t, "listen", b.ask("listen 0.0.0.0:8080"), "ok")
+	return b
 }
 
 // crowded gives the host an uplink, and Docker's chain.

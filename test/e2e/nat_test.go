@@ -27,9 +27,9 @@ const wanMTU = 1400
 // internet is a machine of the test's own behind a cable "wan0" of the host, by
 // which the host's default route leads. Whoever connects to it is told which
 // address it comes from. It has a resolver, too, which is the host's.
-func internet(t *testing.T) {
+func internet(t *testing.T) (th *netns.Thread) {
 	t.Helper()
-	th := netns.New(t)
+	th = netns.New(t)
 	var ns int
 	th.Do(func() { ns, _ = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	defer unix.Close(ns)
@@ -84,6 +84,7 @@ func internet(t *testing.T) {
 		}
 	}()
 	wayOut(t, netlink.RouteAdd)
+	return th
 }
 
 // resolve knows www.example.com.

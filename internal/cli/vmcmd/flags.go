@@ -140,7 +140,10 @@ func oneOf(s string, words []string) error {
 
 // ports is the value of --publish: each use adds one, the word none stands for
 // no ports at all.
-type ports struct{ api.Optional[[]banger.Publish] }
+type ports struct {
+	api.Optional[[]banger.Publish]
+	some bool // none is no value
+}
 
 const noPorts = "none"
 
@@ -162,7 +165,7 @@ func (p *ports) Set(s string) error {
 		return errors.New("none goes with no other port")
 	}
 	all := append([]banger.Publish{}, p.Value...)
-	if s != noPorts {
+	if s != noPorts || p.some {
 		one, err := banger.ParsePublish(s)
 		if err != nil {
 			return err

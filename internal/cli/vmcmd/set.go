@@ -21,7 +21,7 @@ type setOptions struct {
 }
 
 func newSet(e Env) *cobra.Command {
-	o := &setOptions{}
+	o := &setOptions{also: ports{some: true}}
 	cmd := &cobra.Command{
 		Use:   "set VM",
 		Short: "Change a VM",

@@ -65,7 +65,7 @@ var may = map[string]string{
 	"internal/vmm":                   ".",
 	"internal/vmm/kvm":               ".",
 	"internal/vmm/process":           ". internal/host",
-	"internal/vmm/qemu":              ". internal/vmm internal/vmm/kvm internal/host",
+	"internal/vmm/qemu":              ". internal/vmm internal/vmm/kvm internal/vmm/process internal/host",
 	"internal/vmm/firecracker":       ". internal/vmm internal/vmm/kvm internal/vmm/process internal/host internal/guestapi",
 	"internal/vmm/vmmtest":           ". internal/vmm",
 	"internal/guest":                 ". internal/guestapi",

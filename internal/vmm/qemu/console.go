@@ -23,13 +23,13 @@ func consoleSocket(control string) string {
 	return filepath.Join(filepath.Dir(control), consoleName)
 }
 
-var _ vmm.Consoler = (*process)(nil)
+var _ vmm.Consoler = (*proc)(nil)
 
 // Console implements vmm.Consoler. As with the control socket it is the process
 // at the other end that counts, not the path.
-func (p *process) Console(ctx context.Context) (net.Conn, error) {
+func (p *proc) Console(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", consoleSocket(p.h.Socket))
+	conn, err := d.DialContext(ctx, "unix", consoleSocket(p.Handle().Socket))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, banger.Errorf(banger.WrongState, "its VMM was started by an older banger and has no console to attach to").
 			WithRemedy("banger vm restart gives it one")
@@ -37,7 +37,7 @@ func (p *process) Console(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the console: %w", err)
 	}
-	if err := host.IsPeer(conn, p.h.PID); err != nil {
+	if err := host.IsPeer(conn, p.Handle().PID); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to the console: %w", err), conn.Close())
 	}
 	return conn, nil

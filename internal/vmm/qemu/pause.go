@@ -6,22 +6,22 @@ import (
 	"banger/internal/vmm"
 )
 
-var _ vmm.Staller = (*process)(nil)
+var _ vmm.Staller = (*proc)(nil)
 
 // Pause implements vmm.Pauser.
-func (p *process) Pause(ctx context.Context) error { return p.say(ctx, "stop") }
+func (p *proc) Pause(ctx context.Context) error { return p.say(ctx, "stop") }
 
 // Resume implements vmm.Pauser.
-func (p *process) Resume(ctx context.Context) error { return p.say(ctx, "cont") }
+func (p *proc) Resume(ctx context.Context) error { return p.say(ctx, "cont") }
 
 // Stalled implements vmm.Staller. QEMU stalls by its -drive's default, which is
 // werror=enospc.
-func (p *process) Stalled() bool {
+func (p *proc) Stalled() bool {
 	mon := p.mon.Load()
 	return mon != nil && mon.stalled.Load()
 }
 
-func (p *process) say(ctx context.Context, command string) error {
+func (p *proc) say(ctx context.Context, command string) error {
 	mon := p.mon.Load()
 	if mon == nil {
 		return errLost

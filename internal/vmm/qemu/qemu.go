@@ -157,7 +157,7 @@ func (b *Backend) Start(ctx context.Context, m vmm.Machine, launched func(banger
 
 // begin takes a process that was just launched under its control; host.ErrGone
 // if it ends before that.
-func (b *Backend) begin(ctx context.Context, h banger.Handle, watch host.Watch, launched func(banger.Handle) error) (*process, error) {
+func (b *Backend) begin(ctx context.Context, h banger.Handle, watch host.Watch, launched func(banger.Handle) error) (*proc, error) {
 	if launched != nil {
 		if err := launched(h); err != nil {
 			return nil, err

@@ -2,9 +2,11 @@ package firecracker_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -16,7 +18,9 @@ import (
 
 	"banger"
 	"banger/internal/host"
+	"banger/internal/privileged/client"
 	"banger/internal/vmm"
+	"banger/internal/vmm/kvm"
 	"banger/internal/vmm/vmmtest"
 )
 
@@ -27,6 +31,7 @@ func TestConformance(t *testing.T) {
 	if dir == "" {
 		t.Skip("SKIPPED: boots VMs: set BANGER_RUNTIME_DIR to a runtime bundle")
 	}
+	startRoot(t)
 	if _, err := newBackend(t).Probe(t.Context()); err != nil {
 		if os.Getenv("BANGER_TEST_LAB") != "" {
 			t.Fatalf("Firecracker must run here: %v", err)
@@ -47,7 +52,49 @@ func TestConformance(t *testing.T) {
 
 func newBackend(t *testing.T) vmm.Backend {
 	t.Helper()
-	return backendOn(t, host.New(os.Getenv("PATH")), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	return backendWith(t, host.New(os.Getenv("PATH")), kvm.New(os.Geteuid(), granter()), slog.New(slog.NewTextHandler(t.Output(), nil)))
+}
+
+// granter is the banger-root that BANGER_TEST_ROOT names, for who may not open
+// /dev/kvm; nil without one.
+func granter() kvm.Granter {
+	if os.Getenv("BANGER_TEST_ROOT") == "" || os.Geteuid() == 0 {
+		return nil
+	}
+	return root{}
+}
+
+// startRoot has that banger-root run until the test ends.
+func startRoot(t *testing.T) {
+	if granter() == nil {
+		return
+	}
+	if out, err := exec.Command("sudo", "-n", os.Getenv("BANGER_TEST_ROOT")).CombinedOutput(); err != nil {
+		t.Fatalf("start banger-root: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if err := (root{}).ask(context.Background(), func(c *client.Client) error { return c.Exit(context.Background()) }); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+type root struct{}
+
+func (r root) AllowKVM(ctx context.Context) error {
+	return r.ask(ctx, func(c *client.Client) error { return c.AllowKVM(ctx) })
+}
+
+func (r root) RevokeKVM(ctx context.Context) error {
+	return r.ask(ctx, func(c *client.Client) error { return c.RevokeKVM(ctx) })
+}
+
+func (root) ask(ctx context.Context, what func(*client.Client) error) error {
+	c, err := client.Dial(ctx, os.Geteuid())
+	if err != nil {
+		return err
+	}
+	return errors.Join(what(c), c.Close())
 }
 
 // realOwner is owner with the group that may open /dev/kvm.

@@ -33,6 +33,11 @@ func owner() *banger.Owner {
 
 func backendOn(t *testing.T, h *host.Host, log *slog.Logger) *firecracker.Backend {
 	t.Helper()
+	return backendWith(t, h, kvm.New(os.Geteuid(), nil), log)
+}
+
+func backendWith(t *testing.T, h *host.Host, device *kvm.Device, log *slog.Logger) *firecracker.Backend {
+	t.Helper()
 	w, err := host.NewWatcher()
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +47,7 @@ func backendOn(t *testing.T, h *host.Host, log *slog.Logger) *firecracker.Backen
 			t.Error(err)
 		}
 	})
-	return firecracker.New(firecracker.Config{Host: h, Watcher: w, KVM: kvm.New(os.Geteuid(), nil), UID: os.Geteuid(), Now: time.Now, Log: log})
+	return firecracker.New(firecracker.Config{Host: h, Watcher: w, KVM: device, UID: os.Geteuid(), Now: time.Now, Log: log})
 }
 
 // standInBackend returns a backend whose Firecracker is the stand-in.

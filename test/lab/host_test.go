@@ -97,21 +97,23 @@ type lostHost struct{ error }
 
 // scenario runs f on a fresh host. The test fails at its deadline, and if the lab cannot
 // be had; never is it skipped for that.
-func scenario(t *testing.T, f func(*host)) {
+func scenario(t *testing.T, f func(*host)) { scenarioWithin(t, limit, f) }
+
+func scenarioWithin(t *testing.T, limit time.Duration, f func(*host)) {
 	if os.Getenv("BANGER_TEST") == "" {
 		t.Skip("boots a machine with KVM, Firecracker and device mapper: make lab")
 	}
-	err := attempt(t, f)
+	err := attempt(t, limit, f)
 	if errors.Is(err, errEmulator) {
 		t.Logf("report: %s once more: %v", t.Name(), err)
-		err = attempt(t, f)
+		err = attempt(t, limit, f)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func attempt(t *testing.T, f func(*host)) (err error) {
+func attempt(t *testing.T, limit time.Duration, f func(*host)) (err error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), limit, fmt.Errorf("the scenario is not done after %s", limit))
 	defer cancel()

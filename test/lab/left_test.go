@@ -12,7 +12,7 @@ const rootProgram = "/usr/local/lib/banger/banger-root"
 func TestDisksLeft(t *testing.T) {
 	scenario(t, func(h *host) {
 		before := h.left()
-		h.ok(dev, "banger create -q "+cheap+" --backend firecracker --name one >/dev/null")
+		h.ok(dev, "banger vm create -q "+cheap+" --backend firecracker --name one >/dev/null")
 		h.ok(root, "mv "+rootProgram+" /root/ && pkill -x banger-root; while pgrep -x banger-root; do sleep 0.2; done")
 		h.ok(dev, "banger vm stop one")
 		h.ok(root, `tag=$(dmsetup ls | sed -n 's/^banger-\([0-9a-f]*\)-.*-origin.*/\1/p')

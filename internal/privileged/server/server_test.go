@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"banger"
@@ -332,38 +331,6 @@ func TestRefused(t *testing.T) {
 	}
 	if got := netns.World(); got != made {
 		t.Errorf("changed:\n%s", got)
-	}
-}
-
-// What others reset while a connection holds a network is set again; once it is
-// closed nobody does, and the network stays.
-func TestSetAgain(t *testing.T) {
-	netns.Enter(t)
-	start(t, user)
-	b, _ := connect(t, user)
-	want(t, "set", b.set(config(tap(1), tap(2))), "ok")
-	made := netns.World()
-	for _, v := range []string{"1", "0"} {
-		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte(v), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	l, err := netlink.LinkByName(addr.TapName(user, tag, tap(1).VM))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.LinkSetDown(l); err != nil {
-		t.Fatal(err)
-	}
-	deadline := time.Now().Add(20 * time.Second)
-	for netns.World() != made {
-		if time.Now().After(deadline) {
-			t.Fatalf("not set again:\n%s", netns.World())
-		}
-	}
-	b.close()
-	if got := netns.World(); got != made {
-		t.Errorf("a closed connection changed:\n%s", got)
 	}
 }
 

@@ -120,6 +120,21 @@ func (m *Manager) openPorts(v banger.VM) (open []banger.OpenPort) {
 	return open
 }
 
+// portNotes say why ports of the VM are not led as well as they could be.
+func (s *subject) portNotes() (notes []string) {
+	a, err := s.attacher()
+	live, ok := a.(network.Republisher)
+	if err != nil || !ok {
+		return nil
+	}
+	for _, p := range live.Open(s.rec.ID) {
+		if p.Note != "" && !slices.Contains(notes, p.Note) {
+			notes = append(notes, p.Note)
+		}
+	}
+	return notes
+}
+
 // needsRestart refuses a change of what a VMM, or its passt, was started with.
 func (s *subject) needsRestart(c Change) error {
 	if s.rec.Run == nil {

@@ -162,6 +162,7 @@ type routes struct {
 type republished struct {
 	open   map[banger.VMID][]banger.Publish
 	broken error
+	note   string
 }
 
 func (n routes) Attach(ctx context.Context, c network.NIC, prev *banger.Endpoint) (banger.Endpoint, error) {
@@ -178,7 +179,7 @@ func (n routes) Republish(_ context.Context, c network.NIC) error {
 
 func (n routes) Open(id banger.VMID) (all []banger.OpenPort) {
 	for _, p := range n.r.open[id] {
-		all = append(all, banger.OpenPort{Publish: p, By: "bangerd"})
+		all = append(all, banger.OpenPort{Publish: p, By: "bangerd", Note: n.r.note})
 	}
 	return all
 }
@@ -253,5 +254,10 @@ func TestSetPortsOfOneThatRuns(t *testing.T) {
 	}
 	if now, err := m.Set(t.Context(), "web", vm.Change{AddPublish: published(t, "8080:80")}); err != nil || len(now.Publish) != 1 {
 		t.Errorf("set of a stopped one: %v, %v", now.Publish, err)
+	}
+	re.note = "no socket; modprobe it"
+	h := &heard{}
+	if _, err := m.Start(t.Context(), "web", h); err != nil || len(h.lines) != 1 || !strings.Contains(h.lines[0], re.note) {
+		t.Errorf("whoever starts it is told %q, %v", h.lines, err)
 	}
 }

@@ -123,6 +123,9 @@ func (s *subject) tellNote(rep Reporter) {
 	if note := s.rec.Run.Endpoint.Note; note != "" {
 		rep.Message("network of %s: %s; banger doctor says more", s.rec.Spec.Name, note)
 	}
+	for _, note := range s.portNotes() {
+		rep.Message("ports of %s are led by bangerd alone: %s", s.rec.Spec.Name, note)
+	}
 }
 
 // up is start, with what went wrong kept in the record.

@@ -71,13 +71,7 @@ func runPorts(ctx context.Context, e Env, o *portsOptions, c shower) error {
 		}
 		return nil
 	}
-	told := map[string]bool{}
-	for _, p := range ports {
-		if p.Note != "" && !told[p.Note] {
-			told[p.Note] = true
-			e.IO.Note("led by %s alone: %s", p.By, p.Note)
-		}
-	}
+	tellPorts(e, vm)
 	return e.IO.Print(o.format, ports, func(r *streams.Rows) {
 		r.Add("HOST", "GUEST", "PROTOCOL", "OPEN", "BY")
 		for _, p := range ports {
@@ -88,4 +82,15 @@ func runPorts(ctx context.Context, e Env, o *portsOptions, c shower) error {
 			r.Add(p.Host.String(), strconv.Itoa(int(p.Guest)), string(p.Proto), open, by)
 		}
 	})
+}
+
+// tellPorts says why ports are led by others than they could be.
+func tellPorts(e Env, vm banger.VM) {
+	told := map[string]bool{}
+	for _, p := range vm.OpenPorts {
+		if p.Note != "" && !told[p.Note] {
+			told[p.Note] = true
+			e.IO.Note("led by %s alone: %s", p.By, p.Note)
+		}
+	}
 }

@@ -74,5 +74,8 @@ func runSet(ctx context.Context, e Env, o *setOptions, c setter) error {
 	if err != nil {
 		return err
 	}
+	if r.Publish.Set || r.AddPublish.Set || r.Unpublish.Set {
+		tellPorts(e, vm)
+	}
 	return e.IO.Println(vm.Name)
 }

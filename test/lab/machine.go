@@ -12,16 +12,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 )
-
-// errEmulator is the end of a machine by a fault that is QEMU's: an interrupt that is
-// taken right after #VMEXIT kills the kernel in __svm_vcpu_run.
-var errEmulator = errors.New("the emulator's fault: the machine's kernel died in __svm_vcpu_run")
 
 const (
 	bootLimit = 5 * time.Minute // 12 s alone
@@ -43,8 +40,10 @@ type machine struct {
 	ended chan struct{} // closed when QEMU has ended
 	err   error         // QEMU's end, once ended
 	used  time.Duration // CPU time, once ended
-	svm   atomic.Bool   // its kernel died in __svm_vcpu_run
+	svm   atomic.Bool   // its kernel named __svm_vcpu_run
 	dead  chan struct{} // closed when its kernel died
+	why   error         // of what it died, once dead
+	once  sync.Once     // guards why
 }
 
 func (m *machine) file(name string) string { return filepath.Join(m.dir, name) }
@@ -130,14 +129,13 @@ func (m *machine) start(args []string) error {
 // listen keeps the serial console, and looks for the kernel's death in it.
 func (m *machine) listen(console io.Reader, log io.Writer) {
 	r := bufio.NewReader(io.TeeReader(console, log))
-	for dead := false; ; {
+	for {
 		line, err := r.ReadString('\n')
 		if strings.Contains(line, "__svm_vcpu_run") {
 			m.svm.Store(true)
 		}
-		if !dead && strings.Contains(line, "end Kernel panic") {
-			dead = true
-			close(m.dead)
+		if strings.Contains(line, "end Kernel panic") {
+			m.die(errors.New("the kernel of the lab's machine died"))
 		}
 		if err != nil {
 			return
@@ -173,9 +171,12 @@ func (m *machine) connect(ctx context.Context, user string) (*ssh.Client, error)
 // died is the error for a kernel that died.
 func (m *machine) died() error {
 	if m.svm.Load() {
-		return errEmulator
+		return errInterrupted
 	}
-	return fmt.Errorf("the kernel of the lab's machine died\n%s", m.console())
+	if errors.Is(m.why, errEmulator) {
+		return m.why
+	}
+	return fmt.Errorf("%w\n%s", m.why, m.console())
 }
 
 // console returns what the machine wrote to its serial console.

@@ -43,8 +43,19 @@ func (q *monitor) close() { q.conn.Close() }
 
 type arguments map[string]any
 
-// do does one command and returns its result. Events are passed over.
+// do does one command and returns its result, if that is an object.
 func (q *monitor) do(command string, args arguments) (map[string]any, error) {
+	answer, err := q.answer(command, args)
+	if err != nil {
+		return nil, err
+	}
+	result := map[string]any{}
+	_ = json.Unmarshal(answer, &result) // some are none, which nobody here reads
+	return result, nil
+}
+
+// answer does one command and returns its result. Events are passed over.
+func (q *monitor) answer(command string, args arguments) (json.RawMessage, error) {
 	request := map[string]any{"execute": command}
 	if args != nil {
 		request["arguments"] = args
@@ -64,9 +75,7 @@ func (q *monitor) do(command string, args arguments) (map[string]any, error) {
 		case answer.Error != nil:
 			return nil, fmt.Errorf("%s: %s", command, answer.Error.Desc)
 		case answer.Return != nil:
-			result := map[string]any{}
-			_ = json.Unmarshal(answer.Return, &result) // some are no objects, which nobody here reads
-			return result, nil
+			return answer.Return, nil
 		}
 	}
 	return nil, fmt.Errorf("%s: QEMU does not answer (%v)", command, q.lines.Err())

@@ -100,7 +100,7 @@ func (m *machine) command(ctx context.Context, c *ssh.Client, line string, s str
 // lost explains why a machine does not answer.
 func (m *machine) lost(err error) error {
 	if m.svm.Load() {
-		return errEmulator
+		return errInterrupted
 	}
 	return fmt.Errorf("the lab's machine does not answer: %w", err)
 }

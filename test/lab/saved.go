@@ -131,7 +131,16 @@ func (m *machine) ready(ctx context.Context, disks []disk) (*ssh.Client, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer q.close()
+	root, err := m.prepare(ctx, q, disks)
+	if err != nil || nested() {
+		q.close()
+		return root, err
+	}
+	go m.watch(q)
+	return root, nil
+}
+
+func (m *machine) prepare(ctx context.Context, q *monitor, disks []disk) (*ssh.Client, error) {
 	if !nested() { // it was saved as it stood still, and is loaded so
 		if err := q.until(ctx, "query-status", "paused"); err != nil {
 			return nil, fmt.Errorf("%w\n%s", err, m.console())

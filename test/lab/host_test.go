@@ -235,7 +235,7 @@ func (h *host) left() string {
 ip -o link | sed 's/^[0-9]*: \([^:@]*\).*/link \1/' | grep -v -E ' (lo|eth0)$'
 ip -4 route show table all | grep -v -E 'dev (lo|eth0)'
 ip rule | grep -v -E 'lookup (local|main|default)'
-nft list ruleset
+nft -s list ruleset | sort
 losetup -a
 dmsetup ls | grep -v '^No devices'
 awk '$5 ~ /banger/ { print "mount", $5 }' /proc/self/mountinfo

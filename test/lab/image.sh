@@ -54,6 +54,7 @@ packages=(
 	iproute2 iputils-ping netbase iptables nftables dmsetup e2fsprogs
 	qemu-system-x86 qemu-utils passt uidmap # what banger asks of a host
 	procps psmisc curl bind9-dnsutils strace acl bash-completion less # what its tests do
+	docker.io ufw # what banger has to live beside; not running
 )
 cat >tmp/before <<'HOOK'
 set -e
@@ -96,7 +97,7 @@ for user in dev plain; do
 done
 usermod -aG kvm dev
 systemctl -q enable eth0
-systemctl -q disable e2scrub_reap systemd-pstore
+systemctl -q disable e2scrub_reap systemd-pstore docker.service docker.socket containerd ufw
 systemctl -q mask getty.target getty@tty1 serial-getty@ttyS0 apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
 	e2scrub_all.timer fstrim.timer systemd-hwdb-update ldconfig systemd-journal-catalog-update
 IN
@@ -111,7 +112,7 @@ install -m 755 "$BANGER_LAB/tmp/firecracker" "$BANGER_LAB/tmp/jailer" usr/local/
 mkdir -m 755 -p lab
 cp boot/vmlinuz-* "$BANGER_LAB/tmp/vmlinuz"
 cp boot/initrd.img-* "$BANGER_LAB/tmp/initrd.img"
-rm -rf usr/share/doc usr/share/man usr/share/locale
+rm -rf usr/share/doc usr/share/man usr/share/locale usr/bin/containerd-stress usr/bin/ctr
 HOOK
 export BANGER_LAB=$dir
 # In a user namespace root is somebody else, to whom this directory is closed.

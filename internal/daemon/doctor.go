@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -55,6 +56,7 @@ func (d *daemon) checks(named string) []doctor.Check {
 		{Name: "network routed", Probe: d.checkRouted},
 		{Name: "subnet", For: start, Probe: d.checkSubnet},
 		{Name: "names", Probe: d.checkNames},
+		{Name: "VMs", Probe: d.checkVMs},
 		{Name: "logout", Probe: d.checkLogout},
 		{Name: "ssh", For: []string{"ssh"}, Probe: d.checkTool("ssh", "openssh-client")},
 		{Name: "mmdebstrap", For: []string{"bundle-build"}, Probe: d.checkTool("mmdebstrap", "mmdebstrap")},
@@ -63,6 +65,32 @@ func (d *daemon) checks(named string) []doctor.Check {
 
 func (d *daemon) checkDaemon(context.Context) doctor.Result {
 	return doctor.Result{Status: doctor.OK, Message: fmt.Sprintf("build %s, state %s, subnet %s", version.Build(), d.layout.State, d.net().Prefix)}
+}
+
+// checkVMs tells of what is wrong with VMs, as one that is paused because the disk
+// is full.
+func (d *daemon) checkVMs(ctx context.Context) doctor.Result {
+	vms, err := d.vms.List(ctx)
+	if err != nil {
+		return doctor.FromError(err, "")
+	}
+	return wrong(vms)
+}
+
+func wrong(vms []banger.VM) doctor.Result {
+	var said, remedies []string
+	for _, v := range vms {
+		if p := v.Problem; p != nil {
+			said = append(said, v.Name+": "+p.Message)
+			if p.Remedy != "" && !slices.Contains(remedies, p.Remedy) {
+				remedies = append(remedies, p.Remedy)
+			}
+		}
+	}
+	if len(said) > 0 {
+		return doctor.Result{Status: doctor.Warning, Message: strings.Join(said, "; "), Remedy: cmp.Or(strings.Join(remedies, "; "), "banger ps")}
+	}
+	return doctor.Result{Status: doctor.OK, Message: fmt.Sprintf("%d, and nothing is wrong with them", len(vms))}
 }
 
 func (d *daemon) checkSpace(context.Context) doctor.Result {

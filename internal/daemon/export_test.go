@@ -14,6 +14,7 @@ import (
 var (
 	TakeLock = takeLock
 	GroupsOf = groupsOf
+	Wrong    = wrong
 )
 
 // BuildBundles returns how a daemon builds bundles with b.

@@ -291,6 +291,8 @@ func bridged(t *testing.T) *guest {
 	must(0, netlink.AddrDel(port, must(netlink.ParseAddr("172.17.0.3/24"))))
 	must(0, netlink.LinkSetMaster(port, br.(*netlink.Bridge)))
 	must(0, netlink.AddrAdd(br, must(netlink.ParseAddr(dockerAddr.String()+"/16"))))
+	// No fe80 address that comes some time after it is up.
+	must(0, os.WriteFile("/proc/sys/net/ipv6/conf/docker0/addr_gen_mode", []byte("1"), 0))
 	must(0, netlink.LinkSetUp(br))
 	return g
 }

@@ -140,6 +140,12 @@ func (s *standin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		json.Unmarshal(body, &device)
 		s.serveVSock(device.Path)
 	}
+	if r.URL.Path == "/vm" {
+		s.state = "Running"
+		if strings.Contains(string(body), "Paused") {
+			s.state = "Paused"
+		}
+	}
 	if r.URL.Path != "/actions" {
 		return
 	}

@@ -37,8 +37,12 @@ var groups = []group{
 	{"routed", (*bench).routed, false},
 	{"set", (*bench).sets, true},
 	{"dns", (*bench).names, true},
+	{"through", (*bench).through, true},
 	{"ps", (*bench).listed, false},
 }
+
+// children are the parts that have a process of their own.
+var children = map[string]func(context.Context) error{"names": serveNames, "sets": measureSets}
 
 // chosen returns the groups that a list names, with commas between; all for "".
 func chosen(only string) ([]group, error) {
@@ -67,15 +71,15 @@ func chosen(only string) ([]group, error) {
 func main() {
 	boots := flag.Int("boots", 5, "boots of each kind, and at most 3 rounds of other long things")
 	execs := flag.Int("execs", 20, "commands of each kind")
-	only := flag.String("only", "", "measure only `WHAT`, with commas between: boot,exec,memory,fleet,cp,routed,set,dns,ps")
+	only := flag.String("only", "", "measure only `WHAT`, with commas between: boot,exec,memory,fleet,cp,routed,set,dns,through,ps")
 	child := flag.String("child", "", "be the `PART` of a measurement that has a process of its own")
 	out := flag.String("json", "", "also write the results to `FILE`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	some, err := chosen(*only)
-	if *child == "names" {
-		err = serveNames(ctx)
+	if part := children[*child]; part != nil {
+		err = part(ctx)
 	} else if err == nil {
 		err = run(ctx, &bench{boots: *boots, execs: *execs, cache: filepath.Join(sandbox.Root(), ".cache", "bench")}, some, *out)
 	}

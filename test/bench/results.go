@@ -47,6 +47,13 @@ func amount(what string, samples []float64, limit float64) row {
 	return row{What: what, Unit: "bytes", Samples: samples, Median: m, Goal: limit, GoalKept: m <= limit}
 }
 
+// limited is a time, seconds, that has a limit.
+func limited(what string, samples []float64, limit float64) row {
+	r := amount(what, samples, limit)
+	r.Unit = "s"
+	return r
+}
+
 // median of at least one sample.
 func median(samples []float64) float64 {
 	s := slices.Sorted(slices.Values(samples))
@@ -74,6 +81,8 @@ func (r *results) print(w io.Writer) error {
 			fmt.Fprintf(t, "%s\t%s\t\t\t\t\t\t%s\n", r.What, percent(r.Median), r.verdict(percent))
 		case r.Unit == "bytes":
 			fmt.Fprintf(t, "%s\t%s\t%s\t\t\t\t\t%s\n", r.What, mib(r.Median), span(r.Samples, mib), r.verdict(mib))
+		case r.Against == "":
+			fmt.Fprintf(t, "%s\t%s\t%s\t\t\t\t\t%s\n", r.What, seconds(r.Median), span(r.Samples, seconds), r.verdict(seconds))
 		default:
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%s\n", r.What, seconds(r.Median), span(r.Samples, seconds),
 				r.Against, seconds(r.Other), span(r.Others, seconds), r.Ratio, r.verdict(fraction))

@@ -17,6 +17,9 @@ func TestByHandIsTheSame(t *testing.T) {
 		}
 	}
 	netns.Enter(t)
+	if err := addUplink(); err != nil {
+		t.Fatal(err)
+	}
 	all := desired(3)
 	if err := netByHand(t.Context(), all); err != nil {
 		t.Fatal(err)

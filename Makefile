@@ -5,7 +5,7 @@ GO := scripts/go
 export CGO_ENABLED := 0
 
 RUN_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap uidmap e2fsprogs openssh-client ca-certificates
-TEST_PACKAGES := $(RUN_PACKAGES) passt shellcheck rsync busybox-static gcc libc6-dev bash-completion zsh fish bind9-dnsutils dnsmasq-base iproute2 dbus-daemon python3-pip
+TEST_PACKAGES := $(RUN_PACKAGES) passt shellcheck rsync busybox-static gcc libc6-dev bash-completion zsh fish bind9-dnsutils dnsmasq-base iproute2 iptables nftables procps dbus-daemon python3-pip
 
 build: ## bin/banger, bin/bangerd, bin/banger-root, bin/banger-guest
 	@scripts/build
@@ -30,7 +30,7 @@ lab-shell: build ## a shell in that machine; what was built is in /lab/bin
 	@scripts/lab shell --dir bin
 
 bench: build ## the ratios of docs/benchmarks.md; ONLY=cp,ps for some of them, which are not kept
-	@scripts/need "make bench" $(TEST_PACKAGES) curl nftables procps
+	@scripts/need "make bench" $(TEST_PACKAGES) curl nftables procps dnsperf iperf3
 	@$(GO) run ./test/bench $(if $(ONLY),-only $(ONLY),-json docs/bench.json)
 
 man: build ## man pages into bin/man

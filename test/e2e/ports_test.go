@@ -10,6 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
 	"banger/test/netns"
 )
 
@@ -121,8 +125,36 @@ func TestPorts(t *testing.T) {
 	check("after a daemon that was killed", hello, wide, "")
 	l.killRoot()
 	check("without banger-root", hello, wide, "")
+
+	// A firewall judges what comes in: bangerd leads it, and whoever sets ports is told.
+	unfilter := filter(t)
+	r := l.run("vm", "set", "a", "--publish", fmt.Sprintf("0.0.0.0:%d:%d", widePort, webPort))
+	if r.code != 0 || !strings.Contains(r.err, "led by bangerd alone: the host's firewall (table firewall, chain input)") {
+		t.Errorf("with a firewall: %+v", r)
+	}
+	check("with a firewall", "hello from "+show.Gateway+"\n", fmt.Sprintf("0.0.0.0:%d bangerd", widePort), "")
+	unfilter()
 	l.ok("vm", "stop", "a")
 	if got := visit(outside, widePort); !strings.HasSuffix(got, "connection refused") {
 		t.Errorf("stopped: %q", got)
+	}
+}
+
+// filter has the host drop something that comes in, until it is called off.
+func filter(t *testing.T) (off func()) {
+	t.Helper()
+	n, err := nftables.New()
+	must(t, err)
+	table := n.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "firewall"})
+	chain := n.AddChain(&nftables.Chain{Table: table, Name: "input", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter})
+	n.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_SCTP}},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	}})
+	must(t, n.Flush())
+	return func() {
+		n.DelTable(table)
+		must(t, n.Flush())
 	}
 }

@@ -367,3 +367,19 @@ func TestPublishedPassedBy(t *testing.T) {
 		t.Error("the guest is not there")
 	}
 }
+
+// Docker, which drops what is forwarded, lets pass who comes by a published port.
+func TestPublishedPastDocker(t *testing.T) {
+	netns.Enter(t)
+	outside := internet(t)
+	firewall(t, "DOCKER-USER")
+	c := config(tap(1))
+	c.Ports = []network.Port{claimed(t, tap(1), 80, hold(t, "0.0.0.0:8080", banger.TCP))}
+	apply(t, c)
+	g := plug(t, tap(1))
+	g.greet(t)
+	if got := outside.fetchFrom(wanAddr.String() + ":8080"); got != router.String() {
+		t.Errorf("the guest sees %q", got)
+	}
+	apply(t, config())
+}

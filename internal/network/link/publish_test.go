@@ -383,3 +383,43 @@ func TestPublishedPastDocker(t *testing.T) {
 	}
 	apply(t, config())
 }
+
+// Nothing comes from a tap as from the loopback, to which much is open: the rules drop
+// it, whatever the host makes of it otherwise.
+func TestFromLoopback(t *testing.T) {
+	netns.Enter(t)
+	lan(t)
+	c := config(tap(1), tap(2))
+	apply(t, c)
+	g, victim := plug(t, tap(1)), plug(t, tap(2))
+	g.in(func() { must(0, os.WriteFile("/proc/sys/net/ipv4/conf/all/route_localnet", []byte("1"), 0)) })
+	loopback := netip.MustParseAddr("127.0.0.1")
+	var host *guest
+	atHost, atVictim := host.udp(t, 4242, netip.Addr{}), victim.udp(t, 4242, netip.Addr{})
+	try := func() string {
+		for _, to := range []netip.Addr{gateway, hostAddr, victim.tap.Addr} {
+			g.send(t, loopback, to, "x")
+		}
+		if !g.ping(gateway) || !host.ping(victim.tap.Addr) {
+			t.Error("no answer")
+		}
+		return received(atHost) + received(atHost) + received(atVictim)
+	}
+	if got := try(); got != "" {
+		t.Errorf("arrived %q", got)
+	}
+	open := func() { // as somebody might, who does not know better
+		for _, key := range []string{"all/route_localnet", tapName(1) + "/route_localnet", tapName(1) + "/accept_local", tapName(2) + "/route_localnet"} {
+			must(0, os.WriteFile("/proc/sys/net/ipv4/conf/"+key, []byte("1"), 0))
+		}
+		must(0, os.WriteFile("/proc/sys/net/ipv4/conf/"+tapName(1)+"/rp_filter", []byte("0"), 0))
+	}
+	open()
+	if got := try(); got != "" {
+		t.Errorf("by the rules alone arrived %q", got)
+	}
+	flushRules(t)
+	if got := try(); got == "" {
+		t.Error("without rules nothing arrives: the test shows nothing")
+	}
+}

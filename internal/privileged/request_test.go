@@ -119,8 +119,10 @@ func TestAllow(t *testing.T) {
 		taps = append(taps, fmt.Sprintf(`{"vm":"%08x","address":"10.77.%d.%d","isolated":false,"nat":false,"allow":[%s]}`, n, 16+(n+9)>>8, (n+9)&255, ports))
 	}
 	full := strings.Replace(good, `{"vm":"0a1b2c3d","address":"10.77.16.3","isolated":true,"nat":true}`, strings.Join(taps, ","), 1)
-	if _, err := privileged.ParseRequest([]byte(full), 0); err != nil || len(full) > privileged.MaxMessage {
-		t.Errorf("as many as may be, %d bytes: %v", len(full), err)
+	led := strings.TrimSuffix(strings.Repeat(`{"vm":"00000001","guest":65535},`, network.MaxPorts), ",")
+	whole := strings.Replace(full, `}]}}`, `}],"ports":[`+led+`]}}`, 1)
+	if _, err := privileged.ParseRequest([]byte(whole), network.MaxPorts); err != nil || len(whole) > privileged.MaxMessage {
+		t.Errorf("as many as may be, %d bytes: %v", len(whole), err)
 	}
 	if _, err := privileged.ParseRequest([]byte(strings.Replace(full, `"allow":[]`, `"allow":[{"port":1,"protocol":"tcp"}]`, 1)), 0); banger.CodeOf(err) != banger.Invalid {
 		t.Errorf("one more in all: %v", err)

@@ -138,70 +138,6 @@ func oneOf(s string, words []string) error {
 	return fmt.Errorf("want %s", strings.Join(words, ", "))
 }
 
-// ports is the value of --publish: each use adds one, the word none stands for
-// no ports at all.
-type ports struct {
-	api.Optional[[]banger.Publish]
-	some bool // none is no value
-}
-
-const noPorts = "none"
-
-func (p *ports) Type() string { return "[ADDR:]HOST:GUEST[/udp]" }
-
-func (p *ports) String() string {
-	if p == nil {
-		return ""
-	}
-	var all []string
-	for _, one := range p.Value {
-		all = append(all, one.String())
-	}
-	return strings.Join(all, ", ")
-}
-
-func (p *ports) Set(s string) error {
-	if p.Optional.Set && (s == noPorts || len(p.Value) == 0) {
-		return errors.New("none goes with no other port")
-	}
-	all := append([]banger.Publish{}, p.Value...)
-	if s != noPorts || p.some {
-		one, err := banger.ParsePublish(s)
-		if err != nil {
-			return err
-		}
-		all = append(all, one)
-	}
-	p.Optional = api.Some(all)
-	return nil
-}
-
-// hostPorts is the value of --unpublish: each use adds one.
-type hostPorts struct {
-	api.Optional[[]banger.HostPort]
-}
-
-func (p *hostPorts) Type() string { return "HOST[/udp]" }
-
-func (p *hostPorts) String() string {
-	if p == nil {
-		return ""
-	}
-	var all []string
-	for _, one := range p.Value {
-		all = append(all, one.String())
-	}
-	return strings.Join(all, ", ")
-}
-
-func (p *hostPorts) Set(s string) error {
-	one, err := banger.ParseHostPort(s)
-	if err == nil {
-		p.Optional = api.Some(append(append([]banger.HostPort{}, p.Value...), one))
-	}
-	return err
-}
-
 // choice is the value of a flag that is yes when it stands alone, and absent
 // unless it was given.
 type choice struct{ api.Optional[bool] }
@@ -235,8 +171,8 @@ type spec struct {
 	disk    size
 	work    workSize
 	network word
-	publish ports
-	allow   allowed
+	publish ports[banger.Publish]
+	allow   ports[banger.HostPort]
 	alone   choice
 	nat     choice
 	backend word
@@ -253,6 +189,7 @@ var networks = []string{string(banger.NetworkAuto), string(banger.NetworkUser), 
 func (s *spec) addChangeable(cmd *cobra.Command) {
 	s.network = word{kind: "MODE", of: networks}
 	s.backend = word{kind: "BACKEND", of: backends}
+	s.publish, s.allow = published(true), ofHost("PORT[/udp]", true)
 	f := cmd.Flags()
 	f.Var(&s.cpus, "cpu", "virtual CPUs")
 	f.Var(&s.memory, "memory", "memory, with its unit: 512MiB, 2G")

@@ -16,12 +16,12 @@ type setter interface {
 type setOptions struct {
 	vm string
 	spec
-	also   ports
-	unport hostPorts
+	also   ports[banger.Publish]
+	unport ports[banger.HostPort]
 }
 
 func newSet(e Env) *cobra.Command {
-	o := &setOptions{also: ports{some: true}}
+	o := &setOptions{also: published(false), unport: ofHost("HOST[/udp]", false)}
 	cmd := &cobra.Command{
 		Use:   "set VM",
 		Short: "Change a VM",

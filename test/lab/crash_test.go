@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +18,8 @@ import (
 
 	"banger/test/sandbox"
 )
+
+var only = flag.String("only", "", "a regular expression: kill at these points alone, OPERATION, POINT")
 
 // The crash matrix (test/matrix) on Firecracker and device-mapper snapshots: a bangerd
 // with the tag faults is killed at each point of an operation, and the next one finds
@@ -215,7 +219,7 @@ func (b *box) each(o operation) {
 	b.Helper()
 	o.from()
 	for _, at := range b.points(o.script) {
-		if os.Getenv("LAB") != "full" && !o.differ(at) {
+		if *only == "" && os.Getenv("LAB") != "full" && !o.differ(at) || !regexp.MustCompile(*only).MatchString(o.name+", "+at.String()) {
 			b.later++
 			continue
 		}

@@ -62,5 +62,19 @@ func (n *names) guestView(ctx context.Context, asker netip.Addr) (*dns.Names, er
 	if err != nil {
 		return nil, err
 	}
-	return dns.ForGuest(s.net, s.vms, asker), nil
+	return s.forGuest(asker), nil
+}
+
+// forGuest is what the guest of that address may know, of what was seen. To find out
+// goes through all VMs: it is done once, and not at each question of a guest that has
+// nothing else to do.
+func (s seen) forGuest(asker netip.Addr) *dns.Names {
+	if known, ok := s.guests.Load(asker); ok {
+		return known.(*dns.Names)
+	}
+	known := dns.ForGuest(s.net, s.vms, asker)
+	if known != nil { // so that there are as many as VMs
+		s.guests.Store(asker, known)
+	}
+	return known
 }

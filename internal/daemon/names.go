@@ -42,6 +42,8 @@ type seen struct {
 	vms []banger.VM
 	all *dns.Names      // of the host
 	old <-chan struct{} // closed once this may not hold any more
+
+	guests *sync.Map // of netip.Addr: *dns.Names, of those guests that have asked
 }
 
 // serveNames starts to answer; what keeps it from that is told by status and
@@ -142,7 +144,7 @@ func (n *names) look(ctx context.Context) (seen, error) {
 	if err != nil {
 		return seen{}, err
 	}
-	n.last = seen{net: subnet, vms: vms, all: dns.Of(subnet, vms), old: old}
+	n.last = seen{net: subnet, vms: vms, all: dns.Of(subnet, vms), old: old, guests: new(sync.Map)}
 	n.last.all.Add(probe(n.d.tag), netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	return n.last, nil
 }

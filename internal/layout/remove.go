@@ -32,10 +32,11 @@ func (l Layout) Remove() (others []string, err error) {
 		return nil, fmt.Errorf("lock %s: %w", l.Lock(), err)
 	}
 	all := []string{filepath.Join(l.Run, "bangerd.sock"), l.RunVMs(), l.Booted()} // a BANGER_SOCKET is the daemon's to remove
-	for _, db := range []string{"", "-wal", "-shm", "-journal"} {
+	all = append(all, l.VMs(), l.Blobs(), l.Failed(), l.SSHDir(), l.Key(), l.DaemonLog())
+	for _, db := range []string{"-wal", "-shm", "-journal", ""} {
 		all = append(all, l.DB()+db)
 	}
-	all = append(all, l.VMs(), l.Blobs(), l.Failed(), l.SSHDir(), l.Key(), l.DaemonLog(), l.Lock())
+	all = append(all, l.Lock()) // last: until then whoever was killed over it is told to go on
 	for _, path := range all {
 		if err := os.RemoveAll(path); err != nil { // it follows no link
 			return nil, err

@@ -80,12 +80,16 @@ named at the end. Where only root may remove a thing, the commands are printed.`
 // A plan is what will be done, in this order.
 type plan struct {
 	c      Client // nil: there is no installation
+	awoken bool   // the daemon did not run before
 	vms    []banger.VM
 	traces []Trace
 	data   []string // to be deleted
 }
 
 func runUninstall(ctx context.Context, e Env, o *uninstallOptions) error {
+	if !o.yes && !o.dryRun && !e.IO.InTerm {
+		return banger.Errorf(banger.Invalid, "this asks first, and there is no terminal to ask on").WithRemedy("say --yes, or --dry-run to see what it would do")
+	}
 	p, err := e.plan(ctx, o)
 	if err != nil {
 		return err
@@ -102,10 +106,10 @@ func runUninstall(ctx context.Context, e Env, o *uninstallOptions) error {
 		for _, d := range p.data {
 			u.Removed = append(u.Removed, Trace{What: "data", Path: d})
 		}
-		return e.printUninstalled(o, u, p)
+		return errors.Join(e.leave(ctx, p), e.printUninstalled(o, u, p))
 	}
 	if err := e.consent(o); err != nil {
-		return err
+		return errors.Join(err, e.leave(ctx, p))
 	}
 	if err := e.carryOut(ctx, p, &u); err != nil {
 		return err
@@ -121,6 +125,8 @@ func (e Env) plan(ctx context.Context, o *uninstallOptions) (p plan, err error) 
 	}
 	if there {
 		// VMs live without a daemon, and only a daemon takes a VM down: one is started.
+		_, none := e.Daemon.Find(ctx)
+		p.awoken = errors.Is(none, launch.ErrNone)
 		if p.c, err = e.Daemon.Connect(ctx); err != nil {
 			return p, err
 		}
@@ -167,13 +173,18 @@ func (p plan) describe(note func(string, ...any)) {
 	}
 }
 
+// leave ends the daemon again if it was started to be asked; VMs go on.
+func (e Env) leave(ctx context.Context, p plan) error {
+	if !p.awoken {
+		return nil
+	}
+	return e.Daemon.Stop(ctx)
+}
+
 // consent asks whether to go on; Canceled if not.
 func (e Env) consent(o *uninstallOptions) error {
 	if o.yes {
 		return nil
-	}
-	if !e.IO.InTerm {
-		return banger.Errorf(banger.Invalid, "this asks first, and there is no terminal to ask on").WithRemedy("say --yes, or --dry-run to see what it would do")
 	}
 	fmt.Fprint(e.IO.Err, "Go on? [y/N] ")
 	line, err := bufio.NewReader(e.IO.In).ReadString('\n')

@@ -1,12 +1,14 @@
 package link
 
 import (
+	"errors"
 	"net"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"banger"
 	"banger/internal/network"
 )
 
@@ -42,6 +44,15 @@ func (r *ruleset) limit(l limits) {
 		join(source, keep(setFresh, fresh), drop),
 		join(source, keep(setFlows, flows), drop),
 		pass)
+}
+
+// ofLimits says of an error of a table that is made what the kernel may lack for it.
+func ofLimits(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return banger.Errorf(banger.HostUnready, "the kernel's nftables cannot hold guests to their number of connections: %w", err).
+			WithRemedy("sudo modprobe -a nft_connlimit nft_limit nft_ct; or use --network user")
+	}
+	return err
 }
 
 // notNew matches a packet of a connection that is known.

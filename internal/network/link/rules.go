@@ -183,7 +183,11 @@ func (s *setter) setRules(c network.Config) {
 				return err
 			}
 		}
-		return ofPorts(c, nft.Flush())
+		err := nft.Flush()
+		if anew && len(c.Ports) == 0 { // without the ports it is tried again
+			err = ofLimits(err)
+		}
+		return ofPorts(c, err)
 	})
 	s.endLed(before, want.elems)
 }

@@ -48,6 +48,28 @@ func (e Env) vmNames(fits func(banger.VM) bool) cobra.CompletionFunc {
 	}
 }
 
+// hostPorts completes the ports of the host that the VM in front publishes.
+func (e Env) hostPorts(cmd *cobra.Command, args []string, _ string) (ports []string, _ cobra.ShellCompDirective) {
+	const none = cobra.ShellCompDirectiveNoFileComp
+	ctx := background(cmd)
+	c, err := e.Find(ctx)
+	if err != nil || len(args) == 0 {
+		return nil, none
+	}
+	vms, err := c.ListVMs(ctx)
+	if err != nil {
+		return nil, none
+	}
+	for _, vm := range vms {
+		for _, p := range vm.Publish {
+			if vm.Name == args[0] {
+				ports = append(ports, banger.HostPort{Port: p.Host.Port(), Proto: p.Proto}.String())
+			}
+		}
+	}
+	return ports, none
+}
+
 // imager is asked for names only: images have commands of their own.
 type imager interface {
 	ListImages(ctx context.Context) ([]banger.Image, error)

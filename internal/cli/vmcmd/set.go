@@ -52,7 +52,7 @@ away. Those of --allow-host take the place of all that it was let to.`,
 	f.Var(&o.also, "add-publish", "lead a port of the host to it, besides those that it publishes; may be repeated")
 	f.Var(&o.unport, "unpublish", "lead that port of the host to it no more; may be repeated")
 	complete(cmd, "add-publish", nil)
-	complete(cmd, "unpublish", nil)
+	_ = cmd.RegisterFlagCompletionFunc("unpublish", e.hostPorts) // it exists
 	return cmd
 }
 

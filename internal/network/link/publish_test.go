@@ -423,3 +423,30 @@ func TestFromLoopback(t *testing.T) {
 		t.Error("without rules nothing arrives: the test shows nothing")
 	}
 }
+
+// As many ports as a request may have are set at once, and again.
+func TestManyPublished(t *testing.T) {
+	netns.Enter(t)
+	internet(t)
+	before := world(t)
+	c := config(tap(1), tap(2))
+	for n := range network.MaxPorts {
+		at := fmt.Sprintf("%s:%d", []netip.Addr{wanAddr, netip.IPv4Unspecified()}[n%2], 10000+n)
+		c.Ports = append(c.Ports, claimed(t, tap(1+n%2), uint16(1+n/4), hold(t, at, banger.UDP)))
+	}
+	apply(t, c)
+	if changes := apply(t, c); len(changes) > 0 {
+		t.Errorf("the second time changed %v", changes)
+	}
+	made := world(t)
+	fewer := c
+	fewer.Ports = c.Ports[1:]
+	if changes := apply(t, fewer); len(changes) != 2 { // rules, and connections
+		t.Errorf("without one changed %v", changes)
+	}
+	apply(t, c)
+	if got := world(t); got != made {
+		t.Errorf("not as it was:\n%s", got)
+	}
+	closed(t, before)
+}

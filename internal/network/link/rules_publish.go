@@ -126,7 +126,8 @@ func (w ways) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 
 // ofPorts says of an error of setRules what the kernel lacks for published ports.
 func ofPorts(c network.Config, err error) error {
-	if len(c.Ports) > 0 && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP)) {
+	lacks := func(e error) bool { return errors.Is(err, e) }
+	if len(c.Ports) > 0 && slices.ContainsFunc([]error{unix.ENOENT, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EINVAL}, lacks) {
 		return banger.Errorf(banger.HostUnready, "the kernel's nftables cannot lead published ports: %w", err).
 			WithRemedy("sudo modprobe -a nft_socket nft_fib_inet nft_nat")
 	}

@@ -77,25 +77,3 @@ func TestPublishOverlaps(t *testing.T) {
 		}
 	}
 }
-
-func TestParseHostPort(t *testing.T) {
-	for s, want := range map[string]banger.HostPort{
-		"8080":     {Port: 8080, Proto: banger.TCP},
-		"8080/tcp": {Port: 8080, Proto: banger.TCP},
-		"53/udp":   {Port: 53, Proto: banger.UDP},
-		"65535":    {Port: 65535, Proto: banger.TCP},
-	} {
-		got, err := banger.ParseHostPort(s)
-		if err != nil || got != want {
-			t.Errorf("%s: %v, %v", s, got, err)
-		}
-		if again, err := banger.ParseHostPort(got.String()); err != nil || again != got {
-			t.Errorf("%s: written %s, read %v, %v", s, got, again, err)
-		}
-	}
-	for _, s := range []string{"", "0", "65536", "-1", "+80", "80:80", "80/sctp", "80/", "/udp", "x", "80/udp/tcp", " 80"} {
-		if got, err := banger.ParseHostPort(s); banger.CodeOf(err) != banger.Invalid || banger.AsError(err).Remedy == "" {
-			t.Errorf("%q: %v, %v", s, got, err)
-		}
-	}
-}

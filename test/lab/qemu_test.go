@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// cheap are the flags of a VM that costs little: each CPU's ticks alone cost much here.
-const cheap = "--cpu 1 --memory 256MiB"
+// cheap are the flags of a VM that costs little: each CPU's ticks alone cost much here, and
+// so does each block of a file system that is grown.
+const cheap = "--cpu 1 --memory 256MiB --disk 64MiB --work-disk 64MiB"
 
 // An ordinary user, installed as the README says, on a KVM that is real: from doctor to
 // nothing being left. And the same as root, where the VMM has a uid of its own.
@@ -43,7 +44,7 @@ func TestDebian(t *testing.T) {
 	}
 	scenario(t, func(h *host) {
 		h.ok(root, "rm /usr/local/runtime && ln -s /lab/runtime /usr/local/runtime")
-		h.ok(dev, "banger run -q "+cheap+" --name deb -- true && banger vm wait deb --for booted --timeout 4m")
+		h.ok(dev, "banger run -q "+cheap+" --disk 4GiB --name deb -- true && banger vm wait deb --for booted --timeout 4m")
 		if got := h.ok(dev, "banger exec deb -- systemctl is-system-running --wait"); got != "running" {
 			h.Errorf("its systemd says %q", got)
 		}

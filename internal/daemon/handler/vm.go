@@ -109,7 +109,7 @@ func (h *Handler) setVM(ctx context.Context, req api.SetRequest) (banger.VM, err
 	return h.VMs.Set(ctx, req.VM, vm.Change{
 		CPUs: pointer(req.CPUs), Memory: pointer(req.Memory), Disk: pointer(req.Disk), WorkDisk: pointer(req.WorkDisk), Network: pointer(req.Network), Backend: pointer(req.Backend),
 		Name: pointer(req.Name), Isolated: pointer(req.Isolated), NAT: pointer(req.NAT), Publish: pointer(req.Publish), Autostart: pointer(req.Autostart),
-		AllowHost: pointer(req.AllowHost),
+		AllowHost:  pointer(req.AllowHost),
 		AddPublish: pointer(req.AddPublish), Unpublish: pointer(req.Unpublish),
 	})
 }

@@ -110,7 +110,7 @@ func TestOnlyWhatDiffers(t *testing.T) {
 		if changes := apply(t, c); len(changes) == 0 {
 			t.Errorf("%v changed nothing", c)
 		}
-		if got := handles(rules(t, true)); fmt.Sprint(got) != fmt.Sprint(handles(before)) || len(got) != 24 {
+		if got := handles(rules(t, true)); fmt.Sprint(got) != fmt.Sprint(handles(before)) || len(got) == 0 {
 			t.Errorf("rules were made anew:\n%s\n%s", got, handles(before))
 		}
 	}

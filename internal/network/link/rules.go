@@ -42,6 +42,7 @@ type ruleset struct {
 	elems  map[string][]nftables.SetElement // by set
 	chains []*nftables.Chain
 	rules  map[string][]*nftables.Rule // by chain
+	nests  int                         // chains that others jump to
 }
 
 func (s *setter) table() *nftables.Table {
@@ -134,9 +135,7 @@ func (r *ruleset) chain(name string, hook *nftables.ChainHook, prio *nftables.Ch
 	accept := nftables.ChainPolicyAccept
 	c := &nftables.Chain{Table: r.table, Name: name, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: prio, Policy: &accept}
 	r.chains = append(r.chains, c)
-	for _, e := range rules {
-		r.rules[name] = append(r.rules[name], &nftables.Rule{Table: r.table, Chain: c, Exprs: e})
-	}
+	r.put(c, r.nest(name, rules))
 	return c
 }
 
@@ -201,8 +200,10 @@ func (r *ruleset) add(nft *nftables.Conn) error {
 			return err
 		}
 	}
-	for _, c := range r.chains {
+	for _, c := range r.chains { // before what jumps to them
 		nft.AddChain(c)
+	}
+	for _, c := range r.chains {
 		for _, rule := range r.rules[c.Name] {
 			nft.AddRule(rule)
 		}

@@ -42,7 +42,7 @@ func TestNest(t *testing.T) {
 		"a range":         {[][]expr.Any{join(between(gateway, []byte{10, 0, 0, 2}), drop), join(between(gateway, []byte{10, 0, 0, 3}), pass)}, 1},
 		"the same source": {[][]expr.Any{join(source, among("a"), pass), join(source, among("b"), pass)}, 1},
 		"twice the same":  {[][]expr.Any{join(taps, pass), join(taps, pass)}, 2},
-		"what counts": {[][]expr.Any{join(taps, []expr.Any{&expr.Limit{Rate: 1}}, isIPv4, pass), join(taps, []expr.Any{&expr.Limit{Rate: 1}}, isIPv4, pass)}, 1},
+		"what counts":     {[][]expr.Any{join(taps, []expr.Any{&expr.Limit{Rate: 1}}, isIPv4, pass), join(taps, []expr.Any{&expr.Limit{Rate: 1}}, isIPv4, pass)}, 1},
 		"but not between": {[][]expr.Any{join(taps, pass), join(up, drop), join(taps, drop)}, 1},
 	} {
 		r := &ruleset{table: &nftables.Table{}, rules: map[string][]*nftables.Rule{}}

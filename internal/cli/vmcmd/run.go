@@ -32,6 +32,7 @@ otherwise. Ctrl-C before the VM is ready takes back what was begun.
 A VM is ready before its own init has started everything: what talks to systemd
 waits for that with banger vm wait VM --for booted.`,
 		Example: `  banger run
+  banger run --network routed --allow-host 5432
   banger run --name web --memory 4GiB
   banger run --rm -- uname -r`,
 		Args: imageAndCommand,

@@ -450,3 +450,47 @@ func TestManyPublished(t *testing.T) {
 	}
 	closed(t, before)
 }
+
+// A rule of a user who has the port no more, and asks nobody to take it away, leads
+// nothing of the next one's.
+func TestPublishedByAnother(t *testing.T) {
+	netns.Enter(t)
+	outside := internet(t)
+	before := world(t)
+	const other = uid - 1
+	at := "0.0.0.0:8080"
+	their := network.Config{Tag: "0001", Subnet: netip.MustParsePrefix("10.99.0.0/24"), Taps: []network.Tap{{VM: tap(9).VM, Addr: netip.MustParseAddr("10.99.0.9")}}}
+	c := config(tap(1))
+	mine := func() *os.File {
+		socket := hold(t, at, banger.TCP)
+		c.Ports = []network.Port{claimed(t, tap(1), 80, socket)}
+		apply(t, c)
+		return socket
+	}
+	theirs := func() *os.File {
+		socket := hold(t, at, banger.TCP)
+		p := network.Port{VM: tap(9).VM, Guest: 80}
+		must(0, link.New(other).Claim(&p, socket))
+		their.Ports = []network.Port{p}
+		must(link.New(other).Apply(their))
+		return socket
+	}
+	mine().Close() // of chains the kernel asks the latest first
+	g := plug(t, tap(1))
+	g.greet(t)
+	for range 2 {
+		theirs().Close()
+		socket := mine()
+		if got := outside.fetchFrom(wanAddr.String() + ":8080"); got != router.String() {
+			t.Errorf("the guest sees %q", got)
+		}
+		socket.Close()
+		their.Ports = nil
+		must(link.New(other).Apply(their)) // and now the other's came first
+		theirs().Close()
+		apply(t, config(tap(1)))
+	}
+	their.Taps, their.Ports = nil, nil
+	must(link.New(other).Apply(their))
+	closed(t, before)
+}

@@ -118,7 +118,9 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 		join(isIPv4, inBy(setUp), out(setTaps), destination, among(setNAT), answers, pass),
 		join(in(setTaps), drop),
 		join(out(setTaps), drop),
-		join(isIPv4, inBy(setOpened), notAnswers, drop), // the host is no router for its neighbours
+		// The host is no router for its neighbours, but of what somebody leads from an
+		// address of the host's to others, as another installation its ports.
+		join(isIPv4, inBy(setOpened), notAnswers, destinationKept, drop),
 	})...)
 	if len(r.elems[setNAT]) > 0 {
 		r.chain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,

@@ -201,17 +201,23 @@ func leadBy(name string) []expr.Any {
 	}
 }
 
-// destinationChanged matches packets of connections that somebody led elsewhere.
-var destinationChanged = bits(expr.CtKeySTATUS, 1<<5) // IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h
+const destinationNAT = 1 << 5 // IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h
 
-// related matches errors about a connection.
-var related = bits(expr.CtKeySTATE, expr.CtStateBitRELATED)
+var (
+	// destinationChanged matches packets of connections that somebody led elsewhere.
+	destinationChanged = bits(expr.CtKeySTATUS, destinationNAT, expr.CmpOpNeq)
+	destinationKept    = bits(expr.CtKeySTATUS, destinationNAT, expr.CmpOpEq)
 
-func bits(key expr.CtKey, mask uint32) []expr.Any {
+	// related matches errors about a connection.
+	related = bits(expr.CtKeySTATE, expr.CtStateBitRELATED, expr.CmpOpNeq)
+)
+
+// bits compares some bits of what is known of a connection with none.
+func bits(key expr.CtKey, mask uint32, op expr.CmpOp) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: key, Register: 1},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(mask), Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+		&expr.Cmp{Op: op, Register: 1, Data: make([]byte, 4)},
 	}
 }
 

@@ -28,7 +28,7 @@ const (
 func run() []steps.Step[*subject] {
 	return []steps.Step[*subject]{
 		{Name: "attach disk", Ensure: ensureAttached, Release: releaseAttached},
-		{Name: "network", Ensure: ensureNetwork, Release: releaseNetwork},
+		{Name: "network", Ensure: ensureNetwork, Release: releaseNetwork, Grace: time.Minute}, // banger-root may have other users' requests to do first
 		{Name: "initramfs", Ensure: ensureInitrd, Release: releaseInitrd},
 		{Name: stepVMM, Ensure: ensureVMM, Release: releaseVMM, Grace: 20 * time.Second, Holds: true},
 		{Name: stepGuest, Ensure: ensureGuest, Release: releaseGuest},

@@ -65,12 +65,16 @@ type Config struct {
 type Attacher struct {
 	c Config
 
-	mu   sync.Mutex           // held while the Router works: what is wanted is computed under it
-	down map[banger.VMID]bool // detached, though their record may still have a run
+	mu sync.Mutex // held while the Router works: what is wanted is computed under it
 	ports
 	root Root  // nil: no connection
 	odd  bool  // the last Set failed: what the host has is neither the old nor the new
 	told error // why the host's resolver could not be told where names are known
+
+	// down has the VMs that are detached, though their record may still have a run. It is
+	// read under mu and added to before: of several that wait for the Router, the first takes
+	// away what is of all.
+	down sync.Map
 
 	shown atomic.Pointer[map[banger.VMID][]banger.OpenPort] // what of ports is told without mu
 }
@@ -85,7 +89,7 @@ var (
 
 // New returns an Attacher that has no connection yet.
 func New(c Config) *Attacher {
-	return &Attacher{c: c, down: map[banger.VMID]bool{}, ports: noPorts()}
+	return &Attacher{c: c, ports: noPorts()}
 }
 
 // Mode is routed.
@@ -105,7 +109,7 @@ func (a *Attacher) Probe(ctx context.Context) error {
 func (a *Attacher) Attach(ctx context.Context, n network.NIC, prev *banger.Endpoint) (banger.Endpoint, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.down, n.VM)
+	a.down.Delete(n.VM)
 	ep := banger.Endpoint{
 		Tap: a.c.Tap(n.VM), GatewayMAC: a.c.MAC(n.VM),
 		SSH: netip.AddrPortFrom(n.Addr, a.c.Port),
@@ -204,9 +208,9 @@ const (
 // it. Where banger-root is not to be had it succeeds all the same: what is left is
 // then Pending, and goes with the next Tend that finds banger-root.
 func (a *Attacher) Detach(ctx context.Context, n network.NIC) error {
+	a.down.Store(n.VM, true)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.down[n.VM] = true
 	a.unpublish(n.VM)
 	if left, err := a.left(ctx); err != nil || len(left) == 0 && !a.odd {
 		return err
@@ -280,7 +284,10 @@ func (a *Attacher) wanted(ctx context.Context) ([]network.Tap, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read which taps are wanted: %w", err)
 	}
-	return slices.DeleteFunc(taps, func(t network.Tap) bool { return a.down[t.VM] }), nil
+	return slices.DeleteFunc(taps, func(t network.Tap) bool {
+		_, down := a.down.Load(t.VM)
+		return down
+	}), nil
 }
 
 func (a *Attacher) sync(ctx context.Context) error {

@@ -25,7 +25,7 @@ func (c changed) Installed() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return there(l.Layout.DB()) || there(l.Layout.Lock()), nil
+	return l.Layout.Made(), nil
 }
 
 // Traces implements systemcmd.Host.
@@ -67,10 +67,11 @@ func (c changed) forget(ctx context.Context, s resolver.Setup) (commands []strin
 	return nil, c.dns.Run(ctx, resolver.Reload(s.Resolver))
 }
 
-// Data implements systemcmd.Host.
+// Data implements systemcmd.Host. Directories in which no installation is are none of
+// banger's, whatever BANGER_STATE_DIR says.
 func (c changed) Data() (dirs []string, err error) {
 	l, err := c.launcher()
-	if err != nil {
+	if err != nil || !l.Layout.Made() {
 		return nil, err
 	}
 	for _, d := range []string{l.Layout.State, l.Layout.Run} {

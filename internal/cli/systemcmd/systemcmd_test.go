@@ -26,6 +26,7 @@ type fake struct {
 	running bool
 	report  api.DoctorReport
 	vms     []banger.VM
+	later   []banger.VM // that come after a first look at them
 	log     string
 	done    []string
 	daemons []func(on func(banger.VMEvent) error) error // what each daemon in turn answers to who follows events
@@ -97,7 +98,11 @@ func (f *fake) Events(_ context.Context, from int64, follow bool, on func(banger
 	return next(on)
 }
 
-func (f *fake) ListVMs(context.Context) ([]banger.VM, error) { return f.vms, nil }
+func (f *fake) ListVMs(context.Context) ([]banger.VM, error) {
+	now := f.vms
+	f.vms, f.later = append(f.vms, f.later...), nil
+	return now, nil
+}
 
 func (f *fake) StopVM(_ context.Context, r api.StopRequest) (*client.Op[banger.VM], error) {
 	f.done = append(f.done, "stop "+r.VM)

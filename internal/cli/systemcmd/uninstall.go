@@ -200,7 +200,7 @@ func (e Env) carryOut(ctx context.Context, p plan, u *Uninstalled) error {
 	if p.c != nil {
 		var err error
 		if len(p.data) > 0 {
-			err = deleteVMs(ctx, p.c, p.vms)
+			err = deleteVMs(ctx, p.c)
 		} else {
 			err = stopVMs(ctx, e, p.c)
 		}
@@ -235,8 +235,13 @@ func (e Env) carryOut(ctx context.Context, p plan, u *Uninstalled) error {
 	return nil
 }
 
-// deleteVMs starts all deletions before it waits for the first.
-func deleteVMs(ctx context.Context, c vmStopper, vms []banger.VM) error {
+// deleteVMs starts all deletions before it waits for the first. Which VMs there are it
+// asks anew: while somebody was asked whether to go on, others may have come.
+func deleteVMs(ctx context.Context, c vmStopper) error {
+	vms, err := c.ListVMs(ctx)
+	if err != nil {
+		return err
+	}
 	var errs []error
 	var ops []*client.Op[banger.VM]
 	for _, v := range vms {

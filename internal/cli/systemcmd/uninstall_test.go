@@ -80,6 +80,7 @@ func TestUninstall(t *testing.T) {
 		{name: "nobody to ask", code: banger.Invalid},
 		{name: "dry run", args: "--dry-run --purge", done: "started, stopped", said: []string{"deletes: all 2 VMs, of which 1 run", "deletes: /state"}},
 		{name: "purge", args: "--yes --purge", done: "started, delete v1, force true, delete v2, force true, stopped, unit gone, purged", out: commands, said: []string{"stays:   /state/mine"}},
+		{name: "purge of a VM that came after the look", args: "--purge", in: "y\n", term: true, with: func(f *fake) { f.vms, f.later = nil, []banger.VM{{ID: "v3", State: banger.StateRunning}} }, done: "started, delete v3, force true, stopped, unit gone, purged", out: commands},
 		{name: "what cannot be removed", args: "--yes --purge", with: func(f *fake) { f.host.broken = errors.New("no") }, done: "started, delete v1, force true, delete v2, force true, stopped, unit gone", code: banger.Internal},
 		{name: "nothing there", args: "--yes --purge", with: func(f *fake) { f.host.f = nil }, said: []string{"nothing to take back"}},
 		{name: "an argument", args: "web", code: banger.Internal},

@@ -494,3 +494,47 @@ func TestPublishedByAnother(t *testing.T) {
 	must(link.New(other).Apply(their))
 	closed(t, before)
 }
+
+// What root leads elsewhere himself, without a socket of the host's that keeps the port,
+// as kube-proxy and firewalld do, stays so whoever has bound a socket there.
+func TestPublishedAndOthersNAT(t *testing.T) {
+	for name, priority := range map[string]nftables.ChainPriority{"Docker's": -100, "firewalld's": -90} {
+		t.Run(name, func(t *testing.T) {
+			netns.Enter(t)
+			outside := internet(t)
+			serve := func(at, what string) {
+				l := must(net.Listen("tcp4", at))
+				t.Cleanup(func() { l.Close() })
+				go func() {
+					for {
+						c, err := l.Accept()
+						if err != nil {
+							return
+						}
+						_, _ = c.Write([]byte(what))
+						c.Close()
+					}
+				}()
+			}
+			serve(wanAddr.String()+":9090", "root's")
+			n := must(nftables.New())
+			table := n.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "others"})
+			n.AddRule(&nftables.Rule{Table: table, Chain: n.AddChain(&nftables.Chain{Table: table, Name: "dnat", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPrerouting, Priority: &priority}), Exprs: []expr.Any{
+				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{8080 >> 8, 8080 & 255}},
+				&expr.Immediate{Register: 1, Data: wanAddr.AsSlice()}, &expr.Immediate{Register: 2, Data: []byte{9090 >> 8, 9090 & 255}},
+				&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2, Specified: true}}})
+			must(0, n.Flush())
+			web := tap(1)
+			c := config(web)
+			c.Ports = []network.Port{claimed(t, web, 80, hold(t, "0.0.0.0:8080", banger.TCP)), claimed(t, web, 81, hold(t, "0.0.0.0:8081", banger.TCP))}
+			apply(t, c)
+			g := plug(t, web)
+			g.greet(t)
+			if got := outside.fetchFrom(wanAddr.String() + ":8080"); got != "root's" {
+				t.Errorf("a port that root leads elsewhere: %q", got)
+			}
+			apply(t, config())
+		})
+	}
+}

@@ -23,6 +23,12 @@ const (
 	setPublished = "published" // protocol, address and port of a VM
 )
 
+// afterOthersNAT is behind the chains that change destinations: of two with the same
+// priority the younger is asked first, and firewalld's have -90. What root leads
+// elsewhere need not have a socket of the host's (kube-proxy's node ports have none), so
+// that any user can bind one there; the first chain that leads a connection has it.
+var afterOthersNAT = nftables.ChainPriorityFilter
+
 // addPublish adds what leads published ports to their VMs. A packet that comes in by
 // an uplink for an address of the host's is led on only where the kernel would
 // otherwise give it to a socket with this user's mark (Router.Claim). So the rules do
@@ -65,7 +71,7 @@ func (s *setter) addPublish(r *ruleset, c network.Config) {
 		}
 	}
 	here := join(isIPv4, inBy(setDoors), toHost, markedSocket(mark(s.uid)))
-	r.chain("publish", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest,
+	r.chain("publish", nftables.ChainHookPrerouting, afterOthersNAT,
 		join(here, load(destinationAt, l4proto, toPort), leadBy(mapPorts)),
 		join(here, load(l4proto, toPort), leadBy(mapAnywhere))).Type = nftables.ChainTypeNAT
 }

@@ -14,7 +14,7 @@ import (
 // A Watcher listens for what takes away a part of a network: a link, route or
 // address that goes, a sysctl that is set anew for all links (any write of
 // ip_forward is one), a rule that is deleted; and for new ways out to the world,
-// and new chains of others that drop what they do not know.
+// and new chains and rules of others, that drop what they do not know.
 type Watcher struct {
 	conns []*netlink.Conn
 	ended sync.WaitGroup
@@ -28,6 +28,7 @@ var losses = []netlink.HeaderType{
 	unix.RTM_DELLINK, unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_NEWNETCONF,
 	nft | unix.NFT_MSG_DELTABLE, nft | unix.NFT_MSG_DELCHAIN, nft | unix.NFT_MSG_DELRULE, nft | unix.NFT_MSG_DELSET, nft | unix.NFT_MSG_DELSETELEM,
 	nft | unix.NFT_MSG_NEWCHAIN, // perhaps a passage
+	nft | unix.NFT_MSG_NEWRULE,  // perhaps of a firewall, in a chain that was there
 }
 
 // Watch calls lost whenever something may have been taken away from any network

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -19,6 +21,10 @@ func TestWatch(t *testing.T) {
 	netns.Enter(t)
 	lan(t)
 	c := config(nat(tap(1)))
+	n := must(nftables.New())
+	accept := nftables.ChainPolicyAccept
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: "filter"}
+	input := &nftables.Chain{Table: table, Name: "input", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter, Policy: &accept}
 	for name, lose := range map[string]func(){
 		"ip_forward": func() { must(0, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0)) },
 		"rp_filter": func() {
@@ -43,8 +49,20 @@ func TestWatch(t *testing.T) {
 		"another way out": func() {
 			must(0, netlink.RouteAdd(&netlink.Route{LinkIndex: byName(t, "lan0").Attrs().Index, Gw: hostAddr.Next().AsSlice()}))
 		},
+		"a rule in a firewall's chain": func() {
+			n.AddRule(&nftables.Rule{Table: input.Table, Chain: input, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}})
+			must(0, n.Flush())
+		},
+		"a firewall's policy": func() {
+			drop := nftables.ChainPolicyDrop
+			n.AddChain(&nftables.Chain{Table: input.Table, Name: "input", Type: input.Type, Hooknum: input.Hooknum, Priority: input.Priority, Policy: &drop})
+			must(0, n.Flush())
+		},
 		"Docker comes": func() { firewall(t, "DOCKER-USER") },
 	} {
+		n.AddTable(table)
+		n.AddChain(input)
+		must(0, n.Flush())
 		apply(t, c)
 		lost := make(chan struct{}, 100)
 		w, err := link.Watch(func() {

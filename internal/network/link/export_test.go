@@ -6,3 +6,6 @@ func NewLimited(uid, flows, fresh, burst uint32) *Router {
 	r.limits = limits{flows, fresh, burst}
 	return r
 }
+
+// Mark is what sockets of a uid are marked with.
+var Mark = mark

@@ -302,6 +302,18 @@ func TestClaim(t *testing.T) {
 	}))
 }
 
+// Directories give out uids up to 2^32: none of them has the mark of all sockets.
+func TestMark(t *testing.T) {
+	has := map[uint32]uint32{}
+	for _, uid := range []uint32{0, 1, 1000, 65534, 'b' << 24, 'b'<<24 + 1, 'b'<<24 - 1, 1<<31 - 1, 1 << 31, 1<<32 - 2} {
+		m := link.Mark(uid)
+		if other, twice := has[m]; m == 0 || twice {
+			t.Errorf("uid %d has the mark %#x, as %d", uid, m, other)
+		}
+		has[m] = uid
+	}
+}
+
 // Where others' rules judge what comes in, no port is led past them.
 func TestPublishedAndFirewall(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 
@@ -34,10 +35,16 @@ func (r *Router) Claim(p *network.Port, socket *os.File) error {
 	return nil
 }
 
-// mark is what sockets of a uid are marked with: no two uids have the same, and no uid
-// has 0, which is no mark. The letter in front keeps it from numbers that people
-// choose for their routing.
-func mark(uid uint32) uint32 { return uid ^ 'b'<<24 }
+// mark is what sockets of a uid are marked with: no two uids have the same, and none
+// has 0, which all sockets of others have. The letter in front keeps it from numbers
+// that people choose for their routing.
+func mark(uid uint32) uint32 {
+	const letter, nobody = 'b' << 24, math.MaxUint32 // the second is no uid (chown(2))
+	if uid == letter {
+		uid = nobody
+	}
+	return uid ^ letter
+}
 
 // boundTo is what a socket is bound to.
 func boundTo(fd int) (at netip.AddrPort, proto banger.Proto, err error) {

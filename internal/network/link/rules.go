@@ -247,8 +247,7 @@ func (s *setter) removeRules() {
 
 // readRules returns the table as it is, an empty ruleset if there is none.
 func (s *setter) readRules(nft *nftables.Conn) *ruleset {
-	r := &ruleset{elems: map[string][]nftables.SetElement{}, rules: map[string][]*nftables.Rule{}}
-	want := s.table()
+	r, want := &ruleset{}, s.table()
 	for _, t := range list(s, "tables", func() ([]*nftables.Table, error) { return nft.ListTablesOfFamily(want.Family) }) {
 		if t.Name == want.Name {
 			r.table = t
@@ -258,18 +257,30 @@ func (s *setter) readRules(nft *nftables.Conn) *ruleset {
 		return r
 	}
 	r.sets = list(s, "sets", func() ([]*nftables.Set, error) { return nft.GetSets(r.table) })
-	for _, set := range r.sets {
-		if set.Dynamic {
-			continue
+	r.elems = list(s, "elements", func() (all map[string][]nftables.SetElement, err error) {
+		all = map[string][]nftables.SetElement{}
+		for _, set := range r.sets {
+			if set.Dynamic || err != nil {
+				continue
+			}
+			all[set.Name], err = nft.GetSetElements(set)
 		}
-		r.elems[set.Name] = list(s, "elements", func() ([]nftables.SetElement, error) { return nft.GetSetElements(set) })
-	}
+		return all, err
+	})
 	for _, c := range list(s, "chains", func() ([]*nftables.Chain, error) { return nft.ListChainsOfTableFamily(want.Family) }) {
 		if c.Table.Name == want.Name {
 			r.chains = append(r.chains, c)
-			r.rules[c.Name] = list(s, "rules", func() ([]*nftables.Rule, error) { return nft.GetRules(r.table, c) })
 		}
 	}
+	r.rules = list(s, "rules", func() (all map[string][]*nftables.Rule, err error) {
+		all = map[string][]*nftables.Rule{}
+		for _, c := range r.chains {
+			if err == nil {
+				all[c.Name], err = nft.GetRules(r.table, c)
+			}
+		}
+		return all, err
+	})
 	return r
 }
 

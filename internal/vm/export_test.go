@@ -1,13 +1,11 @@
 package vm
 
 import (
-	"context"
-
 	"banger"
 )
 
 // LookAtRoom is one look.
-func LookAtRoom(m *Manager) { m.lookAtRoom(context.Background()) }
+func LookAtRoom(m *Manager) { m.lookAtRoom(m.ctx) }
 
 // Tell makes n events up.
 func Tell(m *Manager, n int) {

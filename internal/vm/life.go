@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"sync"
 
 	"banger"
 	"banger/internal/vmm"
@@ -19,10 +20,11 @@ type life struct {
 	guarded bool  // the loss of its network is noticed; guarded by the VM's lock
 	problem error // how it was lost; guarded by Manager.mu
 
-	lacks *banger.Problem // what its guest does without; guarded by Manager.mu
-	room  *stake          // what it needs room for, once looked at; guarded by Manager.looking
-	held  bool            // it is paused for want of room; guarded by Manager.mu
-	full  error           // why it is paused, or what was lost; guarded by Manager.mu
+	lacks  *banger.Problem // what its guest does without; guarded by Manager.mu
+	looked sync.Mutex      // held while its room is looked at
+	room   *stake          // what it needs room for, once looked at; guarded by looked
+	held   bool            // it is paused for want of room; guarded by Manager.mu
+	full   error           // why it is paused, or what was lost; guarded by Manager.mu
 }
 
 // over reports whether the VMM has ended.

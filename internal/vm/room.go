@@ -18,6 +18,9 @@ const (
 	roomEvery = 2 * time.Second
 	roomSoon  = 100 * time.Millisecond
 	nearly    = 20 // times the reserve
+
+	roomPatience = time.Second      // for all VMMs, before it is looked again without the rest
+	roomLimit    = 10 * time.Second // for a VMM, before it is asked anew
 )
 
 // errPaused is in the error of whatever cannot be had of a VM that is held.
@@ -40,6 +43,18 @@ type stake struct {
 // snapshot whose store cannot take one is lost, whole, and a guest that is told of
 // a failure gives its file system up.
 func (k *stake) early() bool { return k.pauser != nil && (k.gauge != nil || k.staller == nil) }
+
+// idle reports whether there is nothing to ask or do for a VM that has been looked at:
+// nobody holds it, and it would stall by itself.
+func (m *Manager) idle(l *life) bool {
+	k := l.room
+	if k == nil || k.early() || k.again || k.staller != nil && k.staller.Stalled() {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !l.held
+}
 
 // watchRoom holds VMs for which the host has no room, and lets them go on when it
 // has.
@@ -64,24 +79,52 @@ func (m *Manager) watchRoom() {
 }
 
 // lookAtRoom looks once, at each VM that runs, and reports whether one that must be
-// held in time has little room.
+// held in time has little room. A VMM that does not answer keeps no other VM from being
+// held: it is not waited for, and looked at again once it has answered.
 func (m *Manager) lookAtRoom(ctx context.Context) (little bool) {
 	m.looking.Lock()
 	defer m.looking.Unlock()
 	m.mu.Lock()
 	lives := maps.Clone(m.lives)
 	m.mu.Unlock()
+	nears, asked := make(chan bool, len(lives)), 0
 	for id, l := range lives {
-		if l.over() {
+		if l.over() || !l.looked.TryLock() {
 			continue
 		}
-		near, err := m.roomFor(ctx, id, l)
-		if err != nil && !l.over() && ctx.Err() == nil {
-			m.c.Log.Error("look after the room for a VM's disk", "vm", id, "err", err)
+		if m.idle(l) {
+			l.looked.Unlock()
+			continue
 		}
-		little = little || near
+		asked++
+		m.wait.Go(func() {
+			near := m.lookAt(ctx, id, l)
+			l.looked.Unlock()
+			nears <- near
+		})
+	}
+	late := time.NewTimer(roomPatience)
+	defer late.Stop()
+	for range asked {
+		select {
+		case near := <-nears:
+			little = little || near
+		case <-late.C:
+			return true
+		}
 	}
 	return little
+}
+
+// lookAt looks at one.
+func (m *Manager) lookAt(ctx context.Context, id banger.VMID, l *life) (near bool) {
+	ctx, cancel := context.WithTimeoutCause(ctx, roomLimit, errors.New("no answer"))
+	defer cancel()
+	near, err := m.roomFor(ctx, id, l)
+	if err != nil && !l.over() && m.ctx.Err() == nil {
+		m.c.Log.Error("look after the room for a VM's disk", "vm", id, "err", err)
+	}
+	return near
 }
 
 // stakeOf is read once per life: a disk is not changed under a VM that runs.
@@ -112,7 +155,7 @@ func (m *Manager) roomFor(ctx context.Context, id banger.VMID, l *life) (near bo
 	held := l.held
 	m.mu.Unlock()
 	stalled := k.staller != nil && k.staller.Stalled()
-	if !k.early() && !held && !stalled && !k.again {
+	if m.idle(l) {
 		return false, nil
 	}
 	free, reserve, err := m.c.Room(k.disk.Dir)

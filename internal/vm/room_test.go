@@ -75,6 +75,34 @@ func TestRoom(t *testing.T) {
 	look("too late", 2*reserve, false, "the root disk is lost")
 }
 
+// A VMM that does not answer keeps no other VM from being held, and gives none time.
+func TestRoomBesideHungVMM(t *testing.T) {
+	w := newWorld(t)
+	w.configure = func(c *vm.Config) {
+		c.Disks = []storage.Strategy{gauged{disks{w}, &atomic.Bool{}}}
+		c.Room = func(string) (int64, int64, error) { return 0, 100 << 20, nil }
+	}
+	m := w.manager(nil)
+	defer m.Close()
+	var ids []string
+	for _, name := range []string{"one", "two", "three", "four"} {
+		v, err := m.Create(t.Context(), vm.Create{Name: ptr(name)}, quiet{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, string(v.ID))
+	}
+	w.hung = ids[0]
+	for range 2 { // the second time the first is still being asked
+		vm.LookAtRoom(m)
+		for n, id := range ids {
+			if got := strings.Contains(w.String(), "held "+id); got != (n > 0) {
+				t.Errorf("VM %d held: %t", n, got)
+			}
+		}
+	}
+}
+
 // On a disk that cannot be lost a VM is held before a write fails in its guest,
 // but where its VMM stalls by itself it is left alone until it has: then it is shown
 // with why, whoever needs its guest is told, and it goes on when there is room, also

@@ -125,7 +125,11 @@ func (p *process) Shutdown(context.Context) error {
 	p.end(banger.Exit{Cause: banger.ExitGuest})
 	return nil
 }
-func (p *process) Pause(context.Context) error {
+func (p *process) Pause(ctx context.Context) error {
+	if p.w.hung != "" && strings.HasSuffix(p.line, p.w.hung) {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	p.w.set("held " + strings.TrimPrefix(p.line, "vmm of "))
 	return nil
 }

@@ -58,6 +58,7 @@ type world struct {
 	cut       chan struct{}         // closed: networks are gone
 	format    banger.DiskFormat     // of disks
 	stalls    bool                  // VMMs stall by themselves
+	hung      string                // the VM whose VMM does not answer
 	full      bool                  // they do so from the start
 }
 

@@ -36,12 +36,23 @@ func (s *setter) refusePorts(c network.Config) {
 	}
 }
 
+// judgesInput reports whether a chain sees what comes in to the host: at the hook for
+// that, or at the first one so late that it would see a guest's port in the place of the
+// host's. At the first one earlier it sees what was sent.
+func judgesInput(ch *nftables.Chain) bool {
+	if ch.Hooknum == nil || ch.Priority == nil {
+		return false
+	}
+	late := *ch.Priority >= *nftables.ChainPriorityNATDest && ch.Type == nftables.ChainTypeFilter
+	return *ch.Hooknum == *nftables.ChainHookInput || *ch.Hooknum == *nftables.ChainHookPrerouting && late
+}
+
 // inputFilter names a chain of others that may drop what comes in, "" if there is none.
 func (s *setter) inputFilter(family nftables.TableFamily) string {
 	nft := s.nftables()
 	chains := list(s, "others' chains", func() ([]*nftables.Chain, error) { return nft.ListChainsOfTableFamily(family) })
 	for _, ch := range chains {
-		if ch.Hooknum == nil || *ch.Hooknum != *nftables.ChainHookInput || strings.HasPrefix(ch.Table.Name, prefix) {
+		if !judgesInput(ch) || strings.HasPrefix(ch.Table.Name, prefix) {
 			continue
 		}
 		seen := map[string]bool{}

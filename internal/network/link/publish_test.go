@@ -323,14 +323,15 @@ func TestPublishedAndFirewall(t *testing.T) {
 		rule   []expr.Any
 		led    bool
 	}{
-		"drops by policy":    {nftables.TableFamilyIPv4, nftables.ChainPolicyDrop, nftables.ChainHookInput, nil, false},
-		"of both families":   {nftables.TableFamilyINet, nftables.ChainPolicyDrop, nftables.ChainHookInput, nil, false},
-		"drops":              {nftables.TableFamilyINet, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}, false},
-		"rejects":            {nftables.TableFamilyINet, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: 1}}, false},
-		"drops in a chain":   {nftables.TableFamilyIPv4, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: "dropping"}}, false},
-		"accepts in a chain": {nftables.TableFamilyIPv4, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: "accepting"}}, true},
-		"accepts":            {nftables.TableFamilyIPv4, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}}, true},
-		"of what goes out":   {nftables.TableFamilyIPv4, nftables.ChainPolicyDrop, nftables.ChainHookOutput, nil, true},
+		"drops by policy":                  {nftables.TableFamilyIPv4, nftables.ChainPolicyDrop, nftables.ChainHookInput, nil, false},
+		"of both families":                 {nftables.TableFamilyINet, nftables.ChainPolicyDrop, nftables.ChainHookInput, nil, false},
+		"drops":                            {nftables.TableFamilyINet, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}, false},
+		"rejects":                          {nftables.TableFamilyINet, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: 1}}, false},
+		"drops in a chain":                 {nftables.TableFamilyIPv4, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: "dropping"}}, false},
+		"drops before it is led elsewhere": {nftables.TableFamilyIPv4, nftables.ChainPolicyDrop, nftables.ChainHookPrerouting, nil, false},
+		"accepts in a chain":               {nftables.TableFamilyIPv4, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: "accepting"}}, true},
+		"accepts":                          {nftables.TableFamilyIPv4, nftables.ChainPolicyAccept, nftables.ChainHookInput, []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}}, true},
+		"of what goes out":                 {nftables.TableFamilyIPv4, nftables.ChainPolicyDrop, nftables.ChainHookOutput, nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			netns.Enter(t)

@@ -302,6 +302,27 @@ func TestClaim(t *testing.T) {
 	}))
 }
 
+// What a user may still have is told from his sockets, not from others' at the port.
+func TestBound(t *testing.T) {
+	netns.Enter(t)
+	internet(t)
+	a, b := hold(t, "0.0.0.0:5353", banger.UDP), hold(t, wanAddr.String()+":5354", banger.UDP)
+	ports := []network.Port{claimed(t, tap(1), 53, a), claimed(t, tap(1), 54, b), claimed(t, tap(1), 80, hold(t, "0.0.0.0:5353", banger.TCP))}
+	for _, c := range []struct {
+		what  string
+		uid   uint32
+		close *os.File
+		want  int
+	}{{"all there", uint32(os.Getuid()), nil, 3}, {"another user's", uid, nil, 1}, {"one closed", uint32(os.Getuid()), a, 2}, {"both", uint32(os.Getuid()), b, 1}} {
+		if c.close != nil {
+			c.close.Close()
+		}
+		if still, err := link.New(c.uid).Bound(ports); err != nil || len(still) != c.want || still[len(still)-1] != ports[2] {
+			t.Errorf("%s: %v, %v", c.what, still, err)
+		}
+	}
+}
+
 // Directories give out uids up to 2^32: none of them has the mark of all sockets.
 func TestMark(t *testing.T) {
 	has := map[uint32]uint32{}

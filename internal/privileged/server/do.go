@@ -71,6 +71,7 @@ func (s *server) set(c *conn, r privileged.Request, sockets []*os.File) ([]strin
 	switch {
 	case err == nil && len(r.Network.Taps) > 0:
 		s.held[r.Network.Tag] = holding{c, *r.Network}
+		s.watchPorts()
 	case err == nil || len(changes) > 0:
 		// Gone; or neither the old nor the new, and nobody wants the old back.
 		delete(s.held, r.Network.Tag)

@@ -56,7 +56,10 @@ func beUser(uid string) {
 		return
 	}
 	defer c.Close()
-	var held []net.Listener
+	var held []interface {
+		io.Closer
+		syscall.Conn
+	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		verb, rest, _ := strings.Cut(in.Text(), " ")
 		switch verb {
@@ -69,7 +72,7 @@ func beUser(uid string) {
 				continue
 			}
 			for i := range cfg.Ports { // the latest that it listens on
-				cfg.Ports[i].Socket = held[len(held)-1].(*net.TCPListener)
+				cfg.Ports[i].Socket = held[len(held)-1]
 			}
 			say(c.Router().Set(ctx, cfg))
 		case "listen":
@@ -77,7 +80,12 @@ func beUser(uid string) {
 			lc.SetMultipathTCP(false)
 			l, err := lc.Listen(ctx, "tcp4", rest)
 			if say(err); err == nil {
-				held = append(held, l)
+				held = append(held, l.(*net.TCPListener))
+			}
+		case "bind":
+			l, err := net.ListenPacket("udp4", rest)
+			if say(err); err == nil {
+				held = append(held, l.(*net.UDPConn))
 			}
 		case "close": // the earliest of them
 			say(held[0].Close())

@@ -70,6 +70,44 @@ func TestPorts(t *testing.T) {
 	}
 }
 
+// A port of UDP is led no more soon after its user has given it up, or with the last who
+// holds the network: not for as long as one who came before goes on sending. One of TCP
+// is led, or not, with each connection.
+func TestPortsOfUDP(t *testing.T) {
+	netns.Enter(t)
+	before := netns.World()
+	start(t, user)
+	b, _ := connect(t, user)
+	want(t, "listen", b.ask("bind 0.0.0.0:5353"), "ok")
+	c := config(tap(1))
+	want(t, "set", b.set(c), "ok")
+	without := netns.World()
+	c.Ports = []network.Port{{VM: tap(1).VM, Guest: 53}}
+	want(t, "set with a port", b.set(c), "ok")
+	made := netns.World()
+	if made == without {
+		t.Error("no port is led")
+	}
+	until := func(what, world string) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); netns.World() != world; {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s:\n%s\nshould be\n%s", what, netns.World(), world)
+			}
+		}
+	}
+	want(t, "close", b.ask("close"), "ok")
+	until("after the port was given up", without)
+	want(t, "listen", b.ask("bind 0.0.0.0:5353"), "ok")
+	want(t, "set with a port", b.set(c), "ok")
+	until("again", made)
+	b.close()
+	until("without a connection", without)
+	b, _ = connect(t, user)
+	want(t, "give back", b.set(config()), "ok")
+	until("left", before)
+}
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"os"
 	"sync"
@@ -44,6 +43,7 @@ type server struct {
 	doing sync.Mutex         // held while something is done to the host, and over held and told
 	held  map[string]holding // by tag
 	told  map[string]telling // by tag
+	bound *time.Timer        // for a look at the ports of UDP
 
 	mu    sync.Mutex // over conns and timer
 	conns map[*conn]bool
@@ -75,6 +75,8 @@ func (s *server) serve(ctx context.Context, l listener) error {
 	defer w.Close()
 	s.held, s.told, s.conns = map[string]holding{}, map[string]telling{}, map[*conn]bool{}
 	s.timer = time.AfterFunc(s.idle, s.end)
+	s.bound = time.AfterFunc(boundEvery, s.lookAtPorts)
+	defer s.bound.Stop()
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { s.mend(ctx, lost) })
@@ -171,7 +173,12 @@ func (s *server) enter(ctx context.Context, c *conn) bool {
 
 func (s *server) leave(c *conn) {
 	s.doing.Lock()
-	maps.DeleteFunc(s.held, func(_ string, h holding) bool { return h.by == c })
+	for tag, h := range s.held {
+		if h.by == c {
+			s.leadNoUDP(h)
+			delete(s.held, tag)
+		}
+	}
 	s.forget(c)
 	s.doing.Unlock()
 	s.mu.Lock()

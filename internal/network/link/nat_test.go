@@ -1,6 +1,7 @@
 package link_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -453,6 +454,39 @@ func TestNATIsSets(t *testing.T) {
 		t.Errorf("%d rules for 3 taps, %d for 130", few, many)
 	}
 	closed(t, before)
+}
+
+// What belongs to no connection the kernel translates not either: it does not go out with
+// the guest's own address.
+func TestNATOfNoConnection(t *testing.T) {
+	netns.Enter(t)
+	outside := internet(t)
+	apply(t, config(nat(tap(1))))
+	g := plug(t, tap(1))
+	seen := outside.sniff(t)
+	reset := make([]byte, 20) // of TCP
+	binary.BigEndian.PutUint16(reset, 4242)
+	binary.BigEndian.PutUint16(reset[2:], 80)
+	reset[12], reset[13] = 5<<4, 4
+	pseudo := slices.Concat(tap(1).Addr.AsSlice(), far.AsSlice(), []byte{0, unix.IPPROTO_TCP, 0, byte(len(reset))}, reset)
+	binary.BigEndian.PutUint16(reset[16:], sum(pseudo))
+	g.in(func() {
+		fd := must(unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP))
+		defer unix.Close(fd)
+		must(0, unix.Sendto(fd, reset, 0, sockaddr(far, 0)))
+	})
+	if !g.ping(far) {
+		t.Error("it does not reach the world")
+	}
+	frames := 0
+	for f := received(seen); f != ""; f = received(seen) {
+		if frames++; strings.Contains(f, string(tap(1).Addr.AsSlice())) {
+			t.Errorf("a frame with its address: % x", f)
+		}
+	}
+	if frames == 0 {
+		t.Error("nothing seen: the test shows nothing")
+	}
 }
 
 func BenchmarkSet(b *testing.B) {

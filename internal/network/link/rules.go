@@ -112,6 +112,7 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 	}, repliesOfPublished(c), [][]expr.Any{
 		join(in(setTaps), outBy(setUp), privileged(unix.IPPROTO_TCP), drop),
 		join(in(setTaps), outBy(setUp), privileged(unix.IPPROTO_UDP, ntp, ike), drop),
+		join(in(setTaps), outBy(setUp), invalid, drop), // it would go out with the guest's address
 		join(in(setTaps), source, among(setNAT), outBy(setUp), toBegin),
 		join(isIPv4, inBy(setUp), out(setTaps), from(s.net.Prefix), drop), // no VM is there, whatever a connection of one's says
 	}, comersByPublished(c), [][]expr.Any{

@@ -216,6 +216,8 @@ var (
 
 	// related matches errors about a connection.
 	related = bits(expr.CtKeySTATE, expr.CtStateBitRELATED, expr.CmpOpNeq)
+	// invalid matches what is of none, and begins none: nothing of it is translated.
+	invalid = bits(expr.CtKeySTATE, expr.CtStateBitINVALID, expr.CmpOpNeq)
 )
 
 // bits compares some bits of what is known of a connection with none.

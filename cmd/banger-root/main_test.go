@@ -36,19 +36,19 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// What runs as root stays small enough to be read in an evening. It was 1,500
-// until NAT came: uplinks, what is forwarded to them, what Docker and ufw let
-// through, a protocol of which two numbers are spoken, and what keeps a Set short
-// with many VMs are 400 more, 180 have systemd-resolved told, and 50 lead guests to
-// who answers them for names. 110 let guests to single ports of the host, and hold
-// each to its part of the host's table of connections. Published ports are 380: what a
-// socket is, the rules that lead what would be its to a VM, and whether a firewall
-// forbids that. One look at the host for all of a Set is 50,
-// and rules that look at each condition once 75.
+// What runs as root stays small enough to be read in an evening. It was 1,500 until
+// NAT came: uplinks, what is forwarded to them, what Docker and ufw let through, a
+// protocol of which two numbers are spoken, and what keeps a Set short with many VMs
+// are 400 more, 180 have systemd-resolved told, and 50 lead guests to who answers
+// them for names. 110 let guests to single ports of the host, and hold each to its
+// part of the host's table of connections. Published ports are 380: what a socket
+// is, the rules that lead what would be its to a VM, and whether a firewall forbids
+// that, and when one comes 100. One look at the host for all of a Set is 50, and
+// rules that look at each condition once 75.
 func TestSmall(t *testing.T) {
 	// Of these, 690 make root disks (blockdev), and 70 check and carry requests
 	// for them: loop and mapper ioctls, the checks of two foreign files, udev.
-	const limit = 3640
+	const limit = 3740
 	lines := 0
 	for _, dir := range []string{".", "../../internal/privileged", "../../internal/privileged/server", "../../internal/blockdev", "../../internal/network/link"} {
 		files, err := filepath.Glob(dir + "/*.go")

@@ -25,6 +25,8 @@ func (h *host) withoutNetwork(user string) {
 	if got := h.ok(user, "banger exec one -- hostname"); got != "one" {
 		h.Errorf("without its network the guest says %q", got)
 	}
+	// More than all the buffers on the way hold, there and back.
+	h.ok(user, `head -c 4194304 /dev/urandom >sent && banger exec one -- sh -c 'cat >/tmp/b && cat /tmp/b' <sent | cmp - sent && rm sent`)
 	h.ok(user, "banger daemon restart")
 	if got := h.ok(user, "echo back and forth | banger exec one -- cat"); got != "back and forth" {
 		h.Errorf("to the next daemon it says %q", got)

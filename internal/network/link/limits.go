@@ -30,7 +30,11 @@ type limits struct{ flows, fresh, burst uint32 }
 // are its own, whatever the others do.
 const begin = "begin"
 
-var toBegin = []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: begin}}
+var toBegin = goTo(begin)
+
+func goTo(chain string) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}
+}
 
 // limit adds the chain, and the sets that the kernel keeps each guest's numbers in.
 func (r *ruleset) limit(l limits) {

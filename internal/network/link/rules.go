@@ -106,28 +106,37 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 	}
 	r.chain("input", nftables.ChainHookInput, nftables.ChainPriorityFilter, append(input, join(in(setTaps), allowed(gateway), toBegin), join(in(setTaps), drop))...)
 	s.addPublish(r, c)
-	r.chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter, slices.Concat([][]expr.Any{
+	s.forward(r, c)
+	if len(r.elems[setNAT]) > 0 {
+		r.chain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,
+			join(isIPv4, source, among(setNAT), outBy(setUp), []expr.Any{&expr.Masq{}})).Type = nftables.ChainTypeNAT
+	}
+	return r
+}
+
+// forward adds the rules of what goes through the host. What most packets are comes first.
+func (s *setter) forward(r *ruleset, c network.Config) {
+	const world = "world"
+	r.regular(world,
+		join(answers, pass),          // of what has passed what follows
+		join(to(s.net.Prefix), drop), // nobody has it now: it is not for the world
+		join(invalid, drop),          // it would go out with the guest's address
+		join(privileged(unix.IPPROTO_TCP), drop),
+		join(privileged(unix.IPPROTO_UDP, ntp, ike), drop),
+		toBegin)
+	outward, inward := join(in(setTaps), outBy(setUp)), join(isIPv4, inBy(setUp), out(setTaps))
+	r.chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter, slices.Concat(repliesOfPublished(c, outward), [][]expr.Any{
+		join(outward, source, among(setNAT), goTo(world)),
+		join(inward, from(s.net.Prefix), drop), // no VM is there, whatever a connection of one's says
+	}, comersByPublished(c, inward), [][]expr.Any{
+		join(inward, destination, among(setNAT), answers, pass),
 		join(in(setOpen), out(setOpen), pass),
-		join(in(setTaps), to(s.net.Prefix), drop), // nobody has it now: it is not for the world
-	}, repliesOfPublished(c), [][]expr.Any{
-		join(in(setTaps), outBy(setUp), privileged(unix.IPPROTO_TCP), drop),
-		join(in(setTaps), outBy(setUp), privileged(unix.IPPROTO_UDP, ntp, ike), drop),
-		join(in(setTaps), outBy(setUp), invalid, drop), // it would go out with the guest's address
-		join(in(setTaps), source, among(setNAT), outBy(setUp), toBegin),
-		join(isIPv4, inBy(setUp), out(setTaps), from(s.net.Prefix), drop), // no VM is there, whatever a connection of one's says
-	}, comersByPublished(c), [][]expr.Any{
-		join(isIPv4, inBy(setUp), out(setTaps), destination, among(setNAT), answers, pass),
 		join(in(setTaps), drop),
 		join(out(setTaps), drop),
 		// The host is no router for its neighbours, but of what somebody leads from an
 		// address of the host's to others, as another installation its ports.
 		join(isIPv4, inBy(setOpened), notAnswers, destinationKept, drop),
 	})...)
-	if len(r.elems[setNAT]) > 0 {
-		r.chain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,
-			join(isIPv4, source, among(setNAT), outBy(setUp), []expr.Any{&expr.Masq{}})).Type = nftables.ChainTypeNAT
-	}
-	return r
 }
 
 func (r *ruleset) element(set string, key ...[]byte) {

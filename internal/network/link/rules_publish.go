@@ -77,11 +77,11 @@ func (s *setter) addPublish(r *ruleset, c network.Config) {
 }
 
 // repliesOfPublished lets VMs answer who came by a published port, and nobody else.
-func repliesOfPublished(c network.Config) [][]expr.Any {
+func repliesOfPublished(c network.Config, outward []expr.Any) [][]expr.Any {
 	if len(c.Ports) == 0 {
 		return nil
 	}
-	led := join(isIPv4, in(setTaps), outBy(setUp), destinationChanged, direction(1))
+	led := join(outward, isIPv4, destinationChanged, direction(1))
 	return [][]expr.Any{
 		join(led, load(l4proto, sourceAt, fromPort), among(setPublished), pass),
 		join(led, related, pass),
@@ -89,11 +89,11 @@ func repliesOfPublished(c network.Config) [][]expr.Any {
 }
 
 // comersByPublished lets in who comes by a published port, and errors about answers.
-func comersByPublished(c network.Config) [][]expr.Any {
+func comersByPublished(c network.Config, inward []expr.Any) [][]expr.Any {
 	if len(c.Ports) == 0 {
 		return nil
 	}
-	led := join(isIPv4, inBy(setUp), out(setTaps), destinationChanged, direction(0))
+	led := join(inward, destinationChanged, direction(0))
 	return [][]expr.Any{
 		join(led, load(l4proto, destinationAt, toPort), among(setPublished), pass),
 		join(led, related, pass),

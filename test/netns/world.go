@@ -2,11 +2,13 @@ package netns
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -18,9 +20,16 @@ import (
 // neighbours that somebody set and nftables; what they are, and not which
 // numbers the kernel gave them. It panics if it cannot.
 func World() string {
+	return must(steady(world))
+}
+
+func world() (string, error) {
 	var b strings.Builder
 	names := map[int]string{}
-	links := must(netlink.LinkList())
+	links, err := netlink.LinkList()
+	if err != nil {
+		return "", err
+	}
 	slices.SortFunc(links, func(x, y netlink.Link) int { return strings.Compare(x.Attrs().Name, y.Attrs().Name) })
 	for _, l := range links {
 		a := l.Attrs()
@@ -32,7 +41,11 @@ func World() string {
 		if tun, ok := l.(*netlink.Tuntap); ok {
 			fmt.Fprintf(&b, " owner=%d persist=%v mode=%d", tun.Owner, !tun.NonPersist, tun.Mode)
 		}
-		for _, a := range must(netlink.AddrList(l, unix.AF_UNSPEC)) {
+		addresses, err := netlink.AddrList(l, unix.AF_UNSPEC)
+		if err != nil {
+			return "", err
+		}
+		for _, a := range addresses {
 			fmt.Fprintf(&b, " %s", a.IPNet)
 		}
 		b.WriteString("\n")
@@ -53,71 +66,129 @@ func World() string {
 		b.WriteString("\n")
 	}
 	var lines []string
-	for _, r := range must(netlink.RouteList(nil, unix.AF_INET)) {
+	routes, err := netlink.RouteList(nil, unix.AF_INET)
+	if err != nil {
+		return "", err
+	}
+	for _, r := range routes {
 		lines = append(lines, fmt.Sprintf("route %s dev %s src %s scope %s via %s\n", r.Dst, names[r.LinkIndex], r.Src, r.Scope, r.Gw))
 	}
-	for _, n := range must(netlink.NeighList(0, unix.AF_UNSPEC)) {
+	neighbours, err := netlink.NeighList(0, unix.AF_UNSPEC)
+	if err != nil {
+		return "", err
+	}
+	for _, n := range neighbours {
 		if n.State&unix.NUD_PERMANENT != 0 { // the others come and go by themselves
 			lines = append(lines, fmt.Sprintf("neighbour %s dev %s mac %s\n", n.IP, names[n.LinkIndex], n.HardwareAddr))
 		}
 	}
 	slices.Sort(lines)
 	b.WriteString(strings.Join(lines, ""))
-	b.WriteString(Rules(false))
-	return b.String()
+	rules, err := rules(false)
+	return b.String() + rules, err
 }
 
-// Rules prints all tables, with the kernel's handles if it is asked for.
+// Rules prints all tables, with the kernel's handles if it is asked for. It
+// panics if it cannot.
 func Rules(handles bool) string {
-	c := must(nftables.New())
-	var b strings.Builder
-	for _, table := range must(c.ListTables()) {
-		fmt.Fprintf(&b, "table %d %s flags=%d\n", table.Family, table.Name, table.Flags)
-		for _, ch := range must(c.ListChainsOfTableFamily(table.Family)) {
-			if ch.Table.Name != table.Name {
-				continue
-			}
-			fmt.Fprintf(&b, " chain %s", ch.Name)
-			if ch.Hooknum != nil { // else others jump to it
-				fmt.Fprintf(&b, " hook %d priority %d policy %d", *ch.Hooknum, *ch.Priority, *ch.Policy)
-			}
-			b.WriteString("\n")
-			for _, r := range must(c.GetRules(table, ch)) {
-				b.WriteString("  rule")
-				if handles {
-					fmt.Fprintf(&b, " handle=%d", r.Handle)
-				}
-				for _, e := range r.Exprs {
-					if d, ok := e.(*expr.Dynset); ok { // what it keeps is behind pointers
-						fmt.Fprintf(&b, " %T %s", d, d.SetName)
-						for _, e := range d.Exprs {
-							fmt.Fprintf(&b, " %T%+v", e, e)
-						}
-						continue
-					}
-					fmt.Fprintf(&b, " %T%+v", e, e)
-				}
-				b.WriteString("\n")
-			}
-		}
-		for _, s := range must(c.GetSets(table)) {
-			if s.Dynamic { // whom it has heard of says the traffic
-				fmt.Fprintf(&b, " set %s %s dynamic\n", s.Name, s.KeyType.Name)
-				continue
-			}
-			var keys []string
-			for _, e := range must(c.GetSetElements(s)) {
-				key := fmt.Sprintf("%q", e.Key)
-				if len(e.Val) > 0 {
-					key += fmt.Sprintf(":%q", e.Val)
-				}
-				keys = append(keys, key)
-			}
-			slices.Sort(keys)
-			fmt.Fprintf(&b, " set %s %s %v\n", s.Name, s.KeyType.Name, keys)
+	return must(steady(func() (string, error) { return rules(handles) }))
+}
+
+// steady reads again for up to 10 s while it fails: a world is read piece by
+// piece, and banger-root may take away what was about to be listed. The library
+// does not pass on which error that was (nftables 0.3.0, GetRules).
+func steady(read func() (string, error)) (string, error) {
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if s, err := read(); err == nil || time.Now().After(deadline) {
+			return s, err
 		}
 	}
-	return b.String()
+}
+
+func rules(handles bool) (string, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return "", err
+	}
+	tables, err := c.ListTables()
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, table := range tables {
+		fmt.Fprintf(&b, "table %d %s flags=%d\n", table.Family, table.Name, table.Flags)
+		if err := errors.Join(chains(&b, c, table, handles), sets(&b, c, table)); err != nil {
+			return "", err
+		}
+	}
+	return b.String(), nil
+}
+
+func chains(b *strings.Builder, c *nftables.Conn, table *nftables.Table, handles bool) error {
+	all, err := c.ListChainsOfTableFamily(table.Family)
+	if err != nil {
+		return err
+	}
+	for _, ch := range all {
+		if ch.Table.Name != table.Name {
+			continue
+		}
+		fmt.Fprintf(b, " chain %s", ch.Name)
+		if ch.Hooknum != nil { // else others jump to it
+			fmt.Fprintf(b, " hook %d priority %d policy %d", *ch.Hooknum, *ch.Priority, *ch.Policy)
+		}
+		b.WriteString("\n")
+		rules, err := c.GetRules(table, ch)
+		if err != nil {
+			return err
+		}
+		for _, r := range rules {
+			b.WriteString("  rule")
+			if handles {
+				fmt.Fprintf(b, " handle=%d", r.Handle)
+			}
+			for _, e := range r.Exprs {
+				if d, ok := e.(*expr.Dynset); ok { // what it keeps is behind pointers
+					fmt.Fprintf(b, " %T %s", d, d.SetName)
+					for _, e := range d.Exprs {
+						fmt.Fprintf(b, " %T%+v", e, e)
+					}
+					continue
+				}
+				fmt.Fprintf(b, " %T%+v", e, e)
+			}
+			b.WriteString("\n")
+		}
+	}
+	return nil
+}
+
+func sets(b *strings.Builder, c *nftables.Conn, table *nftables.Table) error {
+	all, err := c.GetSets(table)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if s.Dynamic { // whom it has heard of says the traffic
+			fmt.Fprintf(b, " set %s %s dynamic\n", s.Name, s.KeyType.Name)
+			continue
+		}
+		elements, err := c.GetSetElements(s)
+		if err != nil {
+			return err
+		}
+		var keys []string
+		for _, e := range elements {
+			key := fmt.Sprintf("%q", e.Key)
+			if len(e.Val) > 0 {
+				key += fmt.Sprintf(":%q", e.Val)
+			}
+			keys = append(keys, key)
+		}
+		slices.Sort(keys)
+		fmt.Fprintf(b, " set %s %s %v\n", s.Name, s.KeyType.Name, keys)
+	}
+	return nil
 }
 
 func must[T any](v T, err error) T {

@@ -41,10 +41,12 @@ func (s *Server) serveConn(raw net.Conn) {
 		}
 	}
 	raw.SetDeadline(time.Now().Add(handshakeLimit))
-	sc, chans, reqs, err := ssh.NewServerConn(raw, s.ssh)
+	ahead := &readAhead{Conn: raw}
+	sc, chans, reqs, err := ssh.NewServerConn(ahead, s.ssh)
 	if err != nil {
 		return // port scans, probes and clients that gave up: not worth a line
 	}
+	ahead.known.Store(true)
 	raw.SetDeadline(time.Time{})
 	ctx, cancel := context.WithCancel(s.ctx)
 	c := &conn{srv: s, ssh: sc, ctx: ctx, channels: make(chan struct{}, maxChannels)}

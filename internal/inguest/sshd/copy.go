@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
+	"sync"
 
 	"golang.org/x/crypto/ssh"
 
@@ -37,6 +39,7 @@ func (s *session) beginCopy(payload []byte) (bool, func()) {
 
 // copy does what c says and returns the exit code.
 func (s *session) copy(c guestapi.Copy) int {
+	defer relaxGC()()
 	code, lines := 0, 0
 	say := func(path string, err error) {
 		note := ""
@@ -69,6 +72,34 @@ func (s *session) copy(c guestapi.Copy) int {
 		code = filetree.Code(err)
 	}
 	return code
+}
+
+// copies counts those under way.
+var copies struct {
+	sync.Mutex
+	n int
+}
+
+// copyingGC is how much garbage there may be while one is, in per cent of what is
+// in use. Each packet that comes in is memory of its own (x/crypto/ssh), so that
+// the usual 100 collects the few MiB in use every few MiB, with all CPUs woken for
+// it: a tenth of what a copy costs an emulated guest.
+const copyingGC = 400
+
+// relaxGC holds until the function that it returns is called.
+func relaxGC() (restore func()) {
+	copies.Lock()
+	defer copies.Unlock()
+	if copies.n++; copies.n == 1 {
+		debug.SetGCPercent(copyingGC)
+	}
+	return func() {
+		copies.Lock()
+		defer copies.Unlock()
+		if copies.n--; copies.n == 0 {
+			debug.SetGCPercent(100)
+		}
+	}
 }
 
 // inHome is path as seen from the home directory, a slash at its end kept.

@@ -102,7 +102,7 @@ func (m *Manager) mending(r banger.Record) error {
 	if l := m.lives[r.ID]; m.mends[r.ID] == nil || l == nil || l.over() {
 		return nil
 	}
-	return banger.Errorf(banger.WrongState, "%s is already running", r.Spec.Name).WithRemedy("banger vm wait %s, or banger stop %[1]s", r.Spec.Name)
+	return banger.Errorf(banger.WrongState, "%s is running, and its guest is waited for", r.Spec.Name).WithRemedy("banger vm wait %s, or banger stop %[1]s", r.Spec.Name)
 }
 
 // upFor is up for somebody who is told what is not as it could be.

@@ -100,7 +100,7 @@ func (root) ask(ctx context.Context, what func(*client.Client) error) error {
 // realOwner is owner with the group that may open /dev/kvm.
 func realOwner(t *testing.T) *banger.Owner {
 	t.Helper()
-	o := owner()
+	o := vmmtest.Owner()
 	if o == nil {
 		return nil
 	}
@@ -120,7 +120,7 @@ func tap(t *testing.T, _ netip.Addr, _ string) banger.Endpoint {
 	b := make([]byte, 4)
 	rand.Read(b) // never fails
 	name, uid := "vt"+hex.EncodeToString(b), os.Geteuid()
-	if o := owner(); o != nil {
+	if o := vmmtest.Owner(); o != nil {
 		uid = int(o.UID)
 	}
 	ip(t, "tuntap", "add", name, "mode", "tap", "user", strconv.Itoa(uid))
@@ -147,7 +147,7 @@ func rawDisk(t *testing.T, dir string) vmm.Disk {
 	if err := os.Truncate(path, 64<<20); err != nil {
 		t.Fatal(err)
 	}
-	if o := owner(); o != nil {
+	if o := vmmtest.Owner(); o != nil {
 		if err := os.Chown(path, int(o.UID), int(o.GID)); err != nil {
 			t.Fatal(err)
 		}
@@ -176,7 +176,7 @@ func readBundle(t *testing.T, dir string) map[banger.ArtifactKind]string {
 func initrd(t *testing.T, base string) string {
 	t.Helper()
 	// Not t.TempDir: VMMs of other users read it.
-	dir := publicDir(t)
+	dir := vmmtest.PublicDir(t)
 	built := os.Getenv("BANGER_TEST_GUEST")
 	if built == "" {
 		built = filepath.Join(dir, "init")

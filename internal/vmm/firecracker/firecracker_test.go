@@ -19,17 +19,10 @@ import (
 	"banger/internal/vmm"
 	"banger/internal/vmm/firecracker"
 	"banger/internal/vmm/kvm"
+	"banger/internal/vmm/vmmtest"
 )
 
 const limit = 30 * time.Second
-
-// owner is whom VMMs run as where the tests are root.
-func owner() *banger.Owner {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	return &banger.Owner{UID: 0x70000001, GID: 0x70000001}
-}
 
 func backendOn(t *testing.T, h *host.Host, log *slog.Logger) *firecracker.Backend {
 	t.Helper()
@@ -66,29 +59,7 @@ func standInLogging(t *testing.T, log *slog.Logger) *firecracker.Backend {
 // standInHost has the stand-in in its PATH.
 func standInHost(t *testing.T) *host.Host {
 	t.Helper()
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := publicDir(t)
-	if err := os.WriteFile(filepath.Join(dir, tool), self, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return host.New(dir)
-}
-
-// publicDir is a directory that a VM's own user can enter, with a short path.
-func publicDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "fc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return host.New(vmmtest.StandIn(t, tool))
 }
 
 func exampleMachine() vmm.Machine {
@@ -104,64 +75,19 @@ func exampleMachine() vmm.Machine {
 	}
 }
 
-// standInMachine is a machine for the stand-in, which does what. Whatever is
-// left of it when the test ends is an error.
+// standInMachine is a machine for the stand-in, which does what.
 func standInMachine(t *testing.T, what string) vmm.Machine {
 	t.Helper()
 	m := exampleMachine()
-	m.Dir = filepath.Join(publicDir(t), "vm")
-	if err := os.Mkdir(m.Dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(m.Dir, "standin"), []byte(what), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if m.Owner = owner(); m.Owner != nil {
-		if err := os.Chown(m.Dir, int(m.Owner.UID), int(m.Owner.GID)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	m.SerialLog, m.VMMLog = filepath.Join(m.Dir, "serial.log"), filepath.Join(m.Dir, "vmm.log")
-	t.Cleanup(func() {
-		left, err := host.FindByArg("banger-" + m.Launch)
-		if err != nil || len(left) != 0 {
-			t.Errorf("left behind: %v, %v", left, err)
-			for _, p := range left {
-				host.Signal(p.ProcID, unix.SIGKILL)
-			}
-		}
-	})
+	m.Owner = vmmtest.Owner()
+	vmmtest.Place(t, &m)
+	write(t, filepath.Join(m.Dir, "standin"), what)
 	return m
 }
 
 func start(t *testing.T, what string) vmm.Process {
 	t.Helper()
-	p, err := standInBackend(t).Start(t.Context(), standInMachine(t, what), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
-	return p
-}
-
-func wait(t *testing.T, p vmm.Process) banger.Exit {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	e, err := p.Wait(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-func kill(t *testing.T, p vmm.Process) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	if err := p.Kill(ctx); err != nil {
-		t.Fatal(err)
-	}
+	return vmmtest.Start(t, standInBackend(t), standInMachine(t, what))
 }
 
 func read(t *testing.T, path string) string {
@@ -214,7 +140,7 @@ PUT /actions {"action_type":"InstanceStart"}
 	if s := log.String(); !strings.Contains(s, "level=DEBUG msg=firecracker-go-sdk") || strings.Contains(s, "level=INFO") {
 		t.Errorf("the SDK's words: %s", s)
 	}
-	kill(t, p)
+	vmmtest.Kill(t, p)
 }
 
 // A VMM has a session of its own: no terminal's ^C reaches it, and none of the
@@ -234,8 +160,8 @@ func TestOwnSession(t *testing.T) {
 	if !host.Alive(host.ProcID{PID: p.Handle().PID, Started: p.Handle().Started}) {
 		t.Error("it went with a signal to us")
 	}
-	kill(t, p)
-	if e := wait(t, p); e.Cause != banger.ExitKilled {
+	vmmtest.Kill(t, p)
+	if e := vmmtest.Wait(t, p); e.Cause != banger.ExitKilled {
 		t.Errorf("exit %+v", e)
 	}
 }
@@ -293,12 +219,12 @@ func TestStartFails(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				kill(t, p)
+				vmmtest.Kill(t, p)
 				p.Close()
 				return
 			}
 			if err == nil {
-				kill(t, p)
+				vmmtest.Kill(t, p)
 				p.Close()
 				t.Fatal("it started")
 			}
@@ -318,7 +244,7 @@ func TestStartFails(t *testing.T) {
 // The SDK's own patience ends after half a second, for drives after a quarter.
 func TestStartSlow(t *testing.T) {
 	for _, what := range []string{"slow:PUT /machine-config", "slow:GET /machine-config", "slow:PUT /drives/disk0"} {
-		kill(t, start(t, what))
+		vmmtest.Kill(t, start(t, what))
 	}
 }
 
@@ -360,7 +286,7 @@ func TestOutlivesRequest(t *testing.T) {
 	if err := p.Shutdown(t.Context()); err != nil { // it answers
 		t.Fatal(err)
 	}
-	if e := wait(t, p); e.Cause != banger.ExitGuest {
+	if e := vmmtest.Wait(t, p); e.Cause != banger.ExitGuest {
 		t.Errorf("exit %+v", e)
 	}
 }
@@ -383,7 +309,7 @@ func TestStaleSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	kill(t, p)
+	vmmtest.Kill(t, p)
 }
 
 func TestStartAsRoot(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"banger/internal/vmm"
+	"banger/internal/vmm/vmmtest"
 )
 
 // One that runs is not resumed: a daemon resumes each VM that it adopts, as the one
@@ -30,5 +31,5 @@ func TestPauseAndResume(t *testing.T) {
 	if got := requests(); strings.Count(got, "PATCH") != 2 || !strings.Contains(got, `PATCH /vm {"state":"Resumed"}`) {
 		t.Errorf("paused, it is asked %s", got)
 	}
-	kill(t, p)
+	vmmtest.Kill(t, p)
 }

@@ -19,6 +19,7 @@ import (
 	"banger/internal/host"
 	"banger/internal/vmm"
 	"banger/internal/vmm/firecracker"
+	"banger/internal/vmm/vmmtest"
 )
 
 func notify(t *testing.T, c chan os.Signal, sig os.Signal) {
@@ -40,16 +41,7 @@ func TestHowItEnded(t *testing.T) {
 		"crash": {Cause: banger.ExitUnknown, Detail: "Firecracker exited with code 149"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			p := start(t, what)
-			got := wait(t, p)
-			got.At = time.Time{}
-			if got != want {
-				t.Errorf("got %+v, want %+v", got, want)
-			}
-			kill(t, p) // too late to count
-			if e := wait(t, p); e.Cause != want.Cause {
-				t.Errorf("after Kill: %+v", e)
-			}
+			vmmtest.WantEnd(t, start(t, what), want)
 		})
 	}
 }
@@ -92,7 +84,7 @@ func TestShutdownTwice(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
-	kill(t, p)
+	vmmtest.Kill(t, p)
 	if err := p.Shutdown(t.Context()); err == nil {
 		t.Error("a VMM that is gone was asked")
 	}
@@ -104,10 +96,10 @@ func TestKillWithoutWords(t *testing.T) {
 			p := start(t, what)
 			var all sync.WaitGroup
 			for range 3 {
-				all.Go(func() { kill(t, p) })
+				all.Go(func() { vmmtest.Kill(t, p) })
 			}
 			all.Wait()
-			if e := wait(t, p); e.Cause != banger.ExitKilled {
+			if e := vmmtest.Wait(t, p); e.Cause != banger.ExitKilled {
 				t.Errorf("got %+v", e)
 			}
 		})
@@ -121,7 +113,7 @@ func TestKillCancelled(t *testing.T) {
 	if err := p.Kill(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	kill(t, p)
+	vmmtest.Kill(t, p)
 }
 
 func adopt(t *testing.T, h banger.Handle) vmm.Process {
@@ -157,7 +149,7 @@ func TestAdopt(t *testing.T) {
 	if err := q.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if e := wait(t, q); e.Cause != banger.ExitGuest || !e.Reboot {
+	if e := vmmtest.Wait(t, q); e.Cause != banger.ExitGuest || !e.Reboot {
 		t.Errorf("exit %+v", e)
 	}
 	if _, err := backendOn(t, host.New(""), slog.New(slog.DiscardHandler)).Adopt(t.Context(), p.Handle()); err != vmm.ErrGone {
@@ -172,7 +164,7 @@ func TestAdoptHalted(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := adopt(t, p.Handle())
-	if e := wait(t, q); e.Cause != banger.ExitGuest || e.Reboot {
+	if e := vmmtest.Wait(t, q); e.Cause != banger.ExitGuest || e.Reboot {
 		t.Errorf("exit %+v", e)
 	}
 }
@@ -196,7 +188,7 @@ func TestEarlierRunHalted(t *testing.T) {
 	if said := firecracker.ConsoleOf(m.SerialLog, m.Launch, firecracker.MaxTail); firecracker.IsHalted(said) || strings.Contains(said, "Power down") {
 		t.Errorf("it said %q", said)
 	}
-	kill(t, p)
+	vmmtest.Kill(t, p)
 }
 
 // A VMM that does not answer is adopted, and can be ended.
@@ -210,8 +202,8 @@ func TestAdoptStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := adopt(t, p.Handle())
-	kill(t, q)
-	if e := wait(t, q); e.Cause != banger.ExitKilled {
+	vmmtest.Kill(t, q)
+	if e := vmmtest.Wait(t, q); e.Cause != banger.ExitKilled {
 		t.Errorf("told as %+v", e)
 	}
 }
@@ -251,11 +243,11 @@ func TestSocketOfAnother(t *testing.T) {
 	if err := taken.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "not the VMM") {
 		t.Errorf("got %v", err)
 	}
-	kill(t, taken)
+	vmmtest.Kill(t, taken)
 	if requests := read(t, filepath.Join(filepath.Dir(victim.Handle().Socket), "requests")); strings.Contains(requests, "SendCtrlAltDel") {
 		t.Errorf("the other VM was asked: %s", requests)
 	}
-	kill(t, victim)
+	vmmtest.Kill(t, victim)
 }
 
 func TestAdoptRefusesForeignHandles(t *testing.T) {

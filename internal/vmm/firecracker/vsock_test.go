@@ -15,6 +15,7 @@ import (
 	"banger/internal/host"
 	"banger/internal/vmm"
 	"banger/internal/vmm/firecracker"
+	"banger/internal/vmm/vmmtest"
 )
 
 func dialVSock(t *testing.T, p vmm.Process, port uint32) (net.Conn, error) {
@@ -57,7 +58,7 @@ func TestDialVSock(t *testing.T) {
 	if !strings.Contains(asked, `vsock "CONNECT 22\n"`) {
 		t.Errorf("asked was %s", asked)
 	}
-	kill(t, p)
+	vmmtest.Kill(t, p)
 	if _, err := dialVSock(t, p, 5122); !errors.Is(err, vmm.ErrNoVSock) {
 		t.Errorf("after its end: %v", err)
 	}
@@ -83,7 +84,7 @@ func TestVSockAnswers(t *testing.T) {
 			if err == nil || strings.Contains(err.Error(), "\x1b") || len(err.Error()) > 200 {
 				t.Errorf("%q: %v", said, err)
 			}
-			kill(t, p)
+			vmmtest.Kill(t, p)
 		})
 	}
 }
@@ -98,7 +99,7 @@ func TestVSockSilent(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", what, err)
 		}
-		kill(t, p)
+		vmmtest.Kill(t, p)
 	}
 }
 
@@ -116,8 +117,8 @@ func TestVSockOfAnother(t *testing.T) {
 	if _, err := dialVSock(t, taken, 5122); err == nil || !strings.Contains(err.Error(), "not the VMM") {
 		t.Errorf("got %v", err)
 	}
-	kill(t, taken)
-	kill(t, victim)
+	vmmtest.Kill(t, taken)
+	vmmtest.Kill(t, victim)
 }
 
 // A VMM that was killed leaves its socket, which the next run must not fail at.
@@ -136,7 +137,7 @@ func TestVSockStale(t *testing.T) {
 		if err := host.Signal(host.ProcID{PID: p.Handle().PID, Started: p.Handle().Started}, 9); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, p)
+		vmmtest.Wait(t, p)
 		if err := p.Close(); err != nil {
 			t.Fatal(err)
 		}

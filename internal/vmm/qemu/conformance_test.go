@@ -29,7 +29,7 @@ func TestConformance(t *testing.T) {
 	}
 	b := readBundle(t, dir)
 	bench := vmmtest.Bench{
-		New: newBackend, Root: overlay, Owner: owner(),
+		New: newBackend, Root: overlay, Owner: vmmtest.Owner(),
 		Kernel: b[banger.KindKernel], Modules: b[banger.KindModules],
 		Initrd: initrd(t, b[banger.KindInitramfs]),
 	}
@@ -51,7 +51,7 @@ func byPasst(t *testing.T, addr netip.Addr, dir string) banger.Endpoint {
 		t.Fatal(err)
 	}
 	p := passt.New(host.New(os.Getenv("PATH")), w, os.Geteuid())
-	at := passt.Place{Socket: filepath.Join(dir, "net.sock"), Mark: filepath.Join(dir, "net.pid"), Log: filepath.Join(dir, "net.log"), Owner: owner()}
+	at := passt.Place{Socket: filepath.Join(dir, "net.sock"), Mark: filepath.Join(dir, "net.pid"), Log: filepath.Join(dir, "net.log"), Owner: vmmtest.Owner()}
 	n := passt.Net{Addr: addr, Gateway: addr.Prev().Prev(), Resolver: addr.Prev(), Bits: 20}
 	if _, err := p.Start(t.Context(), n, at); err != nil {
 		t.Fatal(err)
@@ -65,14 +65,6 @@ func byPasst(t *testing.T, addr netip.Addr, dir string) banger.Endpoint {
 		}
 	})
 	return banger.Endpoint{Socket: at.Socket}
-}
-
-// owner is whom VMMs run as where the tests are root.
-func owner() *banger.Owner {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	return &banger.Owner{UID: 0x70000001, GID: 0x70000001}
 }
 
 func newBackend(t *testing.T) vmm.Backend {
@@ -131,7 +123,7 @@ func overlay(t *testing.T, dir string) vmm.Disk {
 	if out, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, path).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if o := owner(); o != nil {
+	if o := vmmtest.Owner(); o != nil {
 		if err := os.Chown(path, int(o.UID), int(o.GID)); err != nil {
 			t.Fatal(err)
 		}

@@ -17,91 +17,28 @@ import (
 	"banger/internal/host"
 	"banger/internal/vmm"
 	"banger/internal/vmm/qemu"
+	"banger/internal/vmm/vmmtest"
 )
-
-const limit = 30 * time.Second
 
 // standInBackend returns a backend whose QEMU is the stand-in.
 func standInBackend(t *testing.T) *qemu.Backend {
 	t.Helper()
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := publicDir(t)
-	if err := os.WriteFile(filepath.Join(dir, tool), self, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return backendOn(t, dir)
-}
-
-// publicDir is a directory that a VM's own user can enter, with a short path.
-func publicDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "qemu")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return backendOn(t, vmmtest.StandIn(t, tool))
 }
 
 // standInMachine is a machine for the stand-in, which does what.
 func standInMachine(t *testing.T, what string) vmm.Machine {
 	t.Helper()
 	m := exampleMachine()
-	m.Dir = filepath.Join(publicDir(t), "vm")
-	if err := os.Mkdir(m.Dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	m.Owner = owner()
-	if m.Owner != nil {
-		if err := os.Chown(m.Dir, int(m.Owner.UID), int(m.Owner.GID)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	m.SerialLog, m.VMMLog = filepath.Join(m.Dir, "serial.log"), filepath.Join(m.Dir, "vmm.log")
+	m.Owner = vmmtest.Owner()
+	vmmtest.Place(t, &m)
 	m.Cmdline = []string{"standin=" + what}
-	t.Cleanup(func() {
-		left, err := host.FindByArg("banger-" + m.Launch)
-		if err != nil || len(left) != 0 {
-			t.Errorf("left behind: %v, %v", left, err)
-		}
-	})
 	return m
 }
 
 func start(t *testing.T, what string) vmm.Process {
 	t.Helper()
-	p, err := standInBackend(t).Start(t.Context(), standInMachine(t, what), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
-	return p
-}
-
-func wait(t *testing.T, p vmm.Process) banger.Exit {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	e, err := p.Wait(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-func kill(t *testing.T, p vmm.Process) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	if err := p.Kill(ctx); err != nil {
-		t.Fatal(err)
-	}
+	return vmmtest.Start(t, standInBackend(t), standInMachine(t, what))
 }
 
 func TestHowItEnded(t *testing.T) {
@@ -114,16 +51,7 @@ func TestHowItEnded(t *testing.T) {
 		"say:\u009b":         {Cause: banger.ExitUnknown, Detail: `QEMU ended: \xc2\x9b`},
 	} {
 		t.Run(what, func(t *testing.T) {
-			p := start(t, what)
-			got := wait(t, p)
-			got.At = time.Time{}
-			if got != want {
-				t.Errorf("got %+v, want %+v", got, want)
-			}
-			kill(t, p) // too late to count
-			if e := wait(t, p); e.Cause != want.Cause {
-				t.Errorf("after Kill: %+v", e)
-			}
+			vmmtest.WantEnd(t, start(t, what), want)
 		})
 	}
 }
@@ -133,8 +61,8 @@ func TestKillWithoutWords(t *testing.T) {
 	for _, what := range []string{"garbage", "endless", "hangup", "deaf"} {
 		t.Run(what, func(t *testing.T) {
 			p := start(t, what)
-			kill(t, p)
-			if e := wait(t, p); e.Cause != banger.ExitKilled {
+			vmmtest.Kill(t, p)
+			if e := vmmtest.Wait(t, p); e.Cause != banger.ExitKilled {
 				t.Errorf("got %+v", e)
 			}
 		})
@@ -148,7 +76,7 @@ func TestKillCancelled(t *testing.T) {
 	if err := p.Kill(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	kill(t, p)
+	vmmtest.Kill(t, p)
 }
 
 func TestShutdownRefused(t *testing.T) {
@@ -156,7 +84,7 @@ func TestShutdownRefused(t *testing.T) {
 	if err := p.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), `no \x1b[1m button`) {
 		t.Errorf("got %v", err)
 	}
-	kill(t, p)
+	vmmtest.Kill(t, p)
 }
 
 func TestAdoptStandIn(t *testing.T) {
@@ -180,9 +108,9 @@ func TestAdoptStandIn(t *testing.T) {
 			}
 			defer q.Close()
 			if want.Cause == banger.ExitKilled {
-				kill(t, q)
+				vmmtest.Kill(t, q)
 			}
-			got := wait(t, q)
+			got := vmmtest.Wait(t, q)
 			got.At = time.Time{}
 			if got != want {
 				t.Errorf("got %+v, want %+v", got, want)
@@ -222,7 +150,7 @@ func TestAdoptStopped(t *testing.T) {
 	if err := host.Signal(id, unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	if e := wait(t, q); e.Cause != banger.ExitGuest {
+	if e := vmmtest.Wait(t, q); e.Cause != banger.ExitGuest {
 		t.Errorf("told as %+v", e)
 	}
 }
@@ -243,13 +171,13 @@ func TestAdoptSocketOfAnother(t *testing.T) {
 	if err := os.Symlink(victim.Handle().Socket, socket); err != nil {
 		t.Fatal(err)
 	}
-	kill(t, adoptSilent(t, taken.Handle()))
+	vmmtest.Kill(t, adoptSilent(t, taken.Handle()))
 	q, err := newBackend(t).Adopt(t.Context(), victim.Handle())
 	if err != nil {
 		t.Fatalf("the other VM: %v", err)
 	}
 	defer q.Close()
-	kill(t, q)
+	vmmtest.Kill(t, q)
 }
 
 func TestAdoptRefusesForeignHandles(t *testing.T) {

@@ -21,7 +21,7 @@ func testConsole(t *testing.T, b Bench) {
 		t.Fatal(err)
 	}
 	if _, ok := p.(vmm.Consoler); !ok {
-		kill(t, p)
+		Kill(t, p)
 		closeProcess(t, p)
 		t.Skip("no console to attach to")
 	}
@@ -37,7 +37,7 @@ func testConsole(t *testing.T, b Bench) {
 	if said := console(t, m.SerialLog, "vmmtest: got again"); strings.Contains(said, "\x00") || strings.Contains(said, "hello") {
 		t.Errorf("after it was cut the log holds %q", said)
 	}
-	kill(t, q)
+	Kill(t, q)
 }
 
 // talk attaches, says a word, waits for the guest's answer and detaches.

@@ -35,7 +35,7 @@ func testStartFails(t *testing.T, b Bench) {
 			spoil(&m)
 			p, err := b.New(t).Start(t.Context(), m, nil)
 			if err == nil {
-				kill(t, p)
+				Kill(t, p)
 				t.Fatal("it started")
 			}
 			if strings.Contains(err.Error(), "old complaint") {
@@ -74,7 +74,7 @@ func testStartCancelled(t *testing.T, b Bench) {
 // A second VMM in the first one's directory is refused and does it no harm.
 func testStartTwice(t *testing.T, b Bench) {
 	m := b.machine(t, "idle")
-	p := start(t, b.New(t), m)
+	p := Start(t, b.New(t), m)
 	second := m
 	second.Launch = newLaunch()
 	if _, err := b.New(t).Start(t.Context(), second, nil); err == nil {
@@ -85,19 +85,19 @@ func testStartTwice(t *testing.T, b Bench) {
 	}
 	closeProcess(t, p)
 	q := adopt(t, b.New(t), p.Handle())
-	kill(t, q)
+	Kill(t, q)
 }
 
 // A VM starts again whatever its last run left behind.
 func testStartAgain(t *testing.T, b Bench) {
 	m := b.machine(t, "idle")
-	p := start(t, b.New(t), m)
+	p := Start(t, b.New(t), m)
 	end(t, p.Handle().PID) // with no chance to remove its socket
-	wait(t, p)
+	Wait(t, p)
 	m.Launch = newLaunch()
-	q := start(t, b.New(t), m)
+	q := Start(t, b.New(t), m)
 	console(t, m.SerialLog, "vmmtest: up")
-	kill(t, q)
+	Kill(t, q)
 }
 
 // A guest whose words find no room runs all the same.
@@ -127,8 +127,8 @@ func testFullLogDisk(t *testing.T, b Bench) {
 	if err := os.WriteFile(filepath.Join(dir, "all"), make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
 		t.Fatalf("there is room: %v", err)
 	}
-	p := start(t, b.New(t), m)
-	if e := wait(t, p); e.Cause != banger.ExitGuest || !e.Reboot {
+	p := Start(t, b.New(t), m)
+	if e := Wait(t, p); e.Cause != banger.ExitGuest || !e.Reboot {
 		t.Errorf("exit %+v", e)
 	}
 }

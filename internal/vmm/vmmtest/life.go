@@ -28,7 +28,7 @@ func testBoots(t *testing.T, b Bench) {
 	if err := os.WriteFile(m.SerialLog, []byte(before), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, backend, m)
+	p := Start(t, backend, m)
 	h := p.Handle()
 	if h.Backend != backend.Name() || h.Version < 1 || h.Launch != m.Launch || h.Accelerator != caps.Accelerator || filepath.Dir(h.Socket) != m.Dir {
 		t.Errorf("handle %+v", h)
@@ -52,19 +52,19 @@ func testBoots(t *testing.T, b Bench) {
 	if !strings.HasPrefix(said, before) || !strings.Contains(said, want) {
 		t.Errorf("the console says %q, want %q", said, want)
 	}
-	kill(t, p)
+	Kill(t, p)
 }
 
 func testPoweroff(t *testing.T, b Bench) {
-	p := start(t, b.New(t), b.machine(t, "poweroff"))
-	if e := wait(t, p); e.Cause != banger.ExitGuest || e.Reboot {
+	p := Start(t, b.New(t), b.machine(t, "poweroff"))
+	if e := Wait(t, p); e.Cause != banger.ExitGuest || e.Reboot {
 		t.Errorf("exit %+v", e)
 	}
 }
 
 func testReboot(t *testing.T, b Bench) {
-	p := start(t, b.New(t), b.machine(t, "reboot"))
-	if e := wait(t, p); e.Cause != banger.ExitGuest || !e.Reboot {
+	p := Start(t, b.New(t), b.machine(t, "reboot"))
+	if e := Wait(t, p); e.Cause != banger.ExitGuest || !e.Reboot {
 		t.Errorf("exit %+v", e)
 	}
 }
@@ -72,8 +72,8 @@ func testReboot(t *testing.T, b Bench) {
 // testPanic: a kernel's panic is the guest's end, and no wish to be started again.
 func testPanic(t *testing.T, b Bench) {
 	m := b.machine(t, "panic")
-	p := start(t, b.New(t), m)
-	if e := wait(t, p); e.Cause != banger.ExitGuest || e.Reboot || !strings.Contains(e.Detail, "panic") {
+	p := Start(t, b.New(t), m)
+	if e := Wait(t, p); e.Cause != banger.ExitGuest || e.Reboot || !strings.Contains(e.Detail, "panic") {
 		t.Errorf("exit %+v", e)
 	}
 	console(t, m.SerialLog, "Kernel panic")
@@ -81,18 +81,18 @@ func testPanic(t *testing.T, b Bench) {
 
 func testShutdown(t *testing.T, b Bench) {
 	m := b.machine(t, "button")
-	p := start(t, b.New(t), m)
+	p := Start(t, b.New(t), m)
 	console(t, m.SerialLog, "vmmtest: listening")
 	if err := p.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if e := wait(t, p); e.Cause != banger.ExitGuest || e.Reboot {
+	if e := Wait(t, p); e.Cause != banger.ExitGuest || e.Reboot {
 		t.Errorf("exit %+v", e)
 	}
 }
 
 func testKill(t *testing.T, b Bench) {
-	p := start(t, b.New(t), b.machine(t, "idle"))
+	p := Start(t, b.New(t), b.machine(t, "idle"))
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -109,16 +109,16 @@ func testKill(t *testing.T, b Bench) {
 		t.Error("Wait outlived its ctx")
 	}
 	for range 2 {
-		all.Go(func() { kill(t, p) })
+		all.Go(func() { Kill(t, p) })
 	}
 	all.Wait()
-	kill(t, p) // again: nothing to do
+	Kill(t, p) // again: nothing to do
 }
 
 func testKilledByAnother(t *testing.T, b Bench) {
-	p := start(t, b.New(t), b.machine(t, "idle"))
+	p := Start(t, b.New(t), b.machine(t, "idle"))
 	end(t, p.Handle().PID)
-	if e := wait(t, p); e.Cause != banger.ExitUnknown || e.Detail == "" {
+	if e := Wait(t, p); e.Cause != banger.ExitUnknown || e.Detail == "" {
 		t.Errorf("exit %+v", e)
 	}
 }
@@ -133,7 +133,7 @@ func testOutlivesRequest(t *testing.T, b Bench) {
 	defer closeProcess(t, p)
 	cancel()
 	console(t, m.SerialLog, "vmmtest: up")
-	kill(t, p)
+	Kill(t, p)
 }
 
 func testAdopt(t *testing.T, b Bench) {
@@ -156,7 +156,7 @@ func testAdopt(t *testing.T, b Bench) {
 	if err := q.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if e := wait(t, q); e.Cause != banger.ExitGuest || e.Reboot {
+	if e := Wait(t, q); e.Cause != banger.ExitGuest || e.Reboot {
 		t.Errorf("exit %+v", e)
 	}
 }
@@ -172,8 +172,8 @@ func testAdoptByLaunch(t *testing.T, b Bench) {
 	if q.Handle() != p.Handle() {
 		t.Errorf("handle %+v, was %+v", q.Handle(), p.Handle())
 	}
-	kill(t, q)
-	if e := wait(t, q); e.Cause != banger.ExitKilled {
+	Kill(t, q)
+	if e := Wait(t, q); e.Cause != banger.ExitKilled {
 		t.Errorf("exit %+v", e)
 	}
 }
@@ -194,14 +194,14 @@ func testAdoptAfterEnd(t *testing.T, b Bench) {
 		t.Fatal(err)
 	}
 	defer closeProcess(t, q)
-	if e := wait(t, q); e.Cause != banger.ExitGuest || e.Reboot {
+	if e := Wait(t, q); e.Cause != banger.ExitGuest || e.Reboot {
 		t.Errorf("exit %+v", e)
 	}
 }
 
 func testAdoptGone(t *testing.T, b Bench) {
 	backend := b.New(t)
-	p := start(t, backend, b.machine(t, "idle"))
+	p := Start(t, backend, b.machine(t, "idle"))
 	reused := p.Handle()
 	reused.Started++
 	foreign := p.Handle()
@@ -216,7 +216,7 @@ func testAdoptGone(t *testing.T, b Bench) {
 	gone("a reused PID", reused)
 	gone("another launch's", foreign)
 	gone("never launched", never)
-	kill(t, p)
+	Kill(t, p)
 	gone("killed", p.Handle())
 	gone("killed, by launch ID", banger.Handle{Backend: backend.Name(), Launch: p.Handle().Launch})
 }

@@ -69,59 +69,92 @@ func Run(t *testing.T, b Bench) {
 }
 
 // machine returns a machine with a directory and a launch of its own; what is
-// what its guest shall do. Whatever is left of it when the test ends is an error.
+// what its guest shall do.
 func (b Bench) machine(t *testing.T, what string) vmm.Machine {
 	t.Helper()
-	dir := b.dir(t)
 	m := vmm.Machine{
-		VM: "0a1b2c3d", Name: "vmmtest", Launch: newLaunch(), Dir: dir,
+		VM: "0a1b2c3d", Name: "vmmtest", Launch: newLaunch(),
 		Kernel: b.Kernel, VMLinux: b.VMLinux, Initrd: b.Initrd, Cmdline: []string{"quiet", "panic=1", "net.ifnames=0", "vmmtest=" + what},
 		CPUs: 1, Memory: 192 << 20,
-		Disks: []vmm.Disk{b.Root(t, dir), {Path: b.Modules, Format: banger.FormatRaw, ReadOnly: true}},
 		Net: banger.Endpoint{User: &banger.UserNet{
 			Subnet: netip.MustParsePrefix("172.30.0.0/20"), Gateway: netip.MustParseAddr("172.30.0.1"), Resolver: netip.MustParseAddr("172.30.0.2"),
 		}},
-		Addr: "172.30.0.3", GuestPort: 5122, MAC: mac,
-		SerialLog: filepath.Join(dir, "serial.log"), VMMLog: filepath.Join(dir, "vmm.log"), Owner: b.Owner,
+		Addr: "172.30.0.3", GuestPort: 5122, MAC: mac, Owner: b.Owner,
 	}
+	Place(t, &m)
+	m.Disks = []vmm.Disk{b.Root(t, m.Dir), {Path: b.Modules, Format: banger.FormatRaw, ReadOnly: true}}
 	if b.Net != nil {
-		m.Net = b.Net(t, netip.MustParseAddr(m.Addr), dir)
+		m.Net = b.Net(t, netip.MustParseAddr(m.Addr), m.Dir)
 	}
+	return m
+}
+
+// Owner is whom VMMs run as where the tests are root, else nil.
+func Owner() *banger.Owner {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return &banger.Owner{UID: 0x70000001, GID: 0x70000001}
+}
+
+// Place gives m a directory, 0700 and its owner's, and logs in it. Whatever is
+// left of m when the test ends is an error.
+func Place(t *testing.T, m *vmm.Machine) {
+	t.Helper()
+	m.Dir = filepath.Join(PublicDir(t), "vm,1") // a comma, to be escaped
+	err := os.Mkdir(m.Dir, 0o700)
+	if m.Owner != nil {
+		err = errors.Join(err, os.Chown(m.Dir, int(m.Owner.UID), int(m.Owner.GID)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.SerialLog, m.VMMLog = filepath.Join(m.Dir, "serial.log"), filepath.Join(m.Dir, "vmm.log")
+	launch := m.Launch
 	t.Cleanup(func() {
-		for _, pid := range running(t, m.Launch) {
+		for _, pid := range running(t, launch) {
 			t.Errorf("process %d is left of the VM", pid)
 			end(t, pid)
 		}
 	})
-	return m
 }
 
-// dir makes a VM's directory: 0700, its owner's, and on a way that he can go.
-// Control sockets want short paths: it is not below t.TempDir.
-func (b Bench) dir(t *testing.T) string {
+// PublicDir is a directory that a VM's own user can enter, until the test ends. Control
+// sockets want short paths: it is not below t.TempDir.
+func PublicDir(t *testing.T) string {
 	t.Helper()
-	top, err := os.MkdirTemp("", "vmmtest")
+	dir, err := os.MkdirTemp("", "vmmtest")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := os.RemoveAll(top); err != nil {
+		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	})
-	dir := filepath.Join(top, "vm,1") // a comma, to be escaped
-	err = errors.Join(os.Chmod(top, 0o711), os.Mkdir(dir, 0o700))
-	if b.Owner != nil {
-		err = errors.Join(err, os.Chown(dir, int(b.Owner.UID), int(b.Owner.GID)))
-	}
-	if err != nil {
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return dir
 }
 
-// start starts m and closes what it got when the test ends.
-func start(t *testing.T, backend vmm.Backend, m vmm.Machine) vmm.Process {
+// StandIn is a directory, to be a PATH, where the test's own program is the VMM
+// called name.
+func StandIn(t *testing.T, name string) string {
+	t.Helper()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := PublicDir(t)
+	if err := os.WriteFile(filepath.Join(dir, name), self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// Start starts m and closes what it got when the test ends.
+func Start(t *testing.T, backend vmm.Backend, m vmm.Machine) vmm.Process {
 	t.Helper()
 	p, err := backend.Start(t.Context(), m, nil)
 	if err != nil {
@@ -148,9 +181,9 @@ func closeProcess(t *testing.T, p vmm.Process) {
 	}
 }
 
-// wait returns how the VM ended, which must be soon, and fails the test if its
+// Wait returns how the VM ended, which must be soon, and fails the test if its
 // process lives.
-func wait(t *testing.T, p vmm.Process) banger.Exit {
+func Wait(t *testing.T, p vmm.Process) banger.Exit {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -167,7 +200,7 @@ func wait(t *testing.T, p vmm.Process) banger.Exit {
 	return e
 }
 
-func kill(t *testing.T, p vmm.Process) {
+func Kill(t *testing.T, p vmm.Process) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -176,5 +209,20 @@ func kill(t *testing.T, p vmm.Process) {
 	}
 	if alive(p.Handle().PID) {
 		t.Errorf("process %d lives", p.Handle().PID)
+	}
+}
+
+// WantEnd fails the test unless the VM ends by itself as want says; an exit's time
+// is not compared. To kill it is too late then, and changes nothing.
+func WantEnd(t *testing.T, p vmm.Process, want banger.Exit) {
+	t.Helper()
+	got := Wait(t, p)
+	got.At = time.Time{}
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	Kill(t, p)
+	if e := Wait(t, p); e.Cause != want.Cause {
+		t.Errorf("after Kill: %+v", e)
 	}
 }

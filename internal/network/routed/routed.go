@@ -6,14 +6,11 @@ package routed
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"banger"
 	"banger/internal/network"
@@ -223,49 +220,6 @@ func (a *Attacher) Detach(ctx context.Context, n network.NIC) error {
 	return err
 }
 
-// Pending are the links that nobody wants any more and that are there still.
-func (a *Attacher) Pending(ctx context.Context) ([]string, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.left(ctx)
-}
-
-func (a *Attacher) left(ctx context.Context) ([]string, error) {
-	taps, err := a.wanted(ctx)
-	if err != nil {
-		return nil, err
-	}
-	there, err := a.c.There()
-	return slices.DeleteFunc(there, func(name string) bool {
-		return name == a.c.Gateway && len(taps) > 0 ||
-			slices.ContainsFunc(taps, func(t network.Tap) bool { return a.c.Tap(t.VM) == name })
-	}), err
-}
-
-// Tend is called from time to time. Where there is, or should be, something of
-// banger-root's on the host and no connection to it, it tries to make one and
-// sets all that is wanted again.
-func (a *Attacher) Tend(ctx context.Context) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.connected() {
-		return nil
-	}
-	taps, err := a.wanted(ctx)
-	if err != nil {
-		return err
-	}
-	if len(taps) == 0 && !a.odd {
-		if there, err := a.c.There(); err != nil || len(there) == 0 {
-			return err
-		}
-	}
-	if err := a.set(ctx, taps); err != nil && banger.CodeOf(err) != banger.NeedsRoot {
-		return err
-	}
-	return nil
-}
-
 // Close ends the connection and frees published ports. What was set stays: VMs outlive
 // the daemon.
 func (a *Attacher) Close() error {
@@ -275,156 +229,4 @@ func (a *Attacher) Close() error {
 		a.unpublish(id)
 	}
 	return a.hangUp()
-}
-
-// wanted are the taps that the records ask for, but for those of VMs that were
-// detached: their run is recorded until all of it is taken down.
-func (a *Attacher) wanted(ctx context.Context) ([]network.Tap, error) {
-	taps, err := a.c.Wanted(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read which taps are wanted: %w", err)
-	}
-	return slices.DeleteFunc(taps, func(t network.Tap) bool {
-		_, down := a.down.Load(t.VM)
-		return down
-	}), nil
-}
-
-func (a *Attacher) sync(ctx context.Context) error {
-	taps, err := a.wanted(ctx)
-	if err != nil {
-		return err
-	}
-	return a.set(ctx, taps)
-}
-
-// set makes the host have exactly these taps. The connection is held while
-// there are any, so that banger-root stays and looks after them.
-func (a *Attacher) set(ctx context.Context, taps []network.Tap) error {
-	if len(taps) == 0 {
-		a.c.Names(false) // whatever becomes of the rest
-	}
-	slices.SortFunc(taps, func(x, y network.Tap) int { return x.Addr.Compare(y.Addr) })
-	err := a.ask(ctx, func(r Root) error {
-		c := network.Config{Tag: a.c.Tag, Subnet: a.c.Subnet().Prefix, Taps: taps}
-		if len(taps) > 0 {
-			c.Names = a.c.Names(true)
-		}
-		err := a.setWithPorts(ctx, r, c)
-		a.odd = err != nil
-		if err == nil && len(taps) > 0 {
-			a.tell(ctx, r)
-		}
-		return err
-	})
-	if err == nil && len(taps) > 0 {
-		return nil
-	}
-	if err != nil {
-		err = fmt.Errorf("set the host's network: %w", err)
-	}
-	return errors.Join(err, a.hangUp())
-}
-
-// TellHost has the host's resolver told anew, since where names are known has
-// changed. Where this installation has no network there is nobody to tell.
-func (a *Attacher) TellHost(ctx context.Context) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.connected() {
-		a.tell(ctx, a.root)
-	}
-}
-
-// Told is why the host's resolver does not know of the names; nil if it does, or
-// was not to be told.
-func (a *Attacher) Told() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.told
-}
-
-// tell is an attempt: no VM depends on its name.
-func (a *Attacher) tell(ctx context.Context, r Root) {
-	a.told = nil
-	at := a.c.HostAsks()
-	if !at.IsValid() {
-		return
-	}
-	if a.told = r.Resolve(ctx, a.c.Tag, at); a.told != nil {
-		a.c.Log.Warn("the host does not know of the VMs' names", "err", a.told)
-	}
-}
-
-// A process that was killed takes connections for an instant more.
-const (
-	asks  = 5
-	pause = 20 * time.Millisecond
-)
-
-// ask asks banger-root, and again if the connection is lost: it may have been for
-// long and unseen, or banger-root died over what it was asked. All of that may be
-// asked again.
-func (a *Attacher) ask(ctx context.Context, what func(Root) error) error {
-	for n := 1; ; n++ {
-		r, err := a.connect(ctx)
-		if err != nil {
-			return unreached{err}
-		}
-		if err = what(r); banger.CodeOf(err) != banger.NeedsRoot || n == asks {
-			return err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
-// unreached is why there is no connection to banger-root.
-type unreached struct{ error }
-
-func (e unreached) Unwrap() error { return e.error }
-
-// absent reports whether banger-root is not to be had, or died over a request.
-func absent(err error) bool {
-	return errors.As(err, new(unreached)) || banger.CodeOf(err) == banger.NeedsRoot
-}
-
-// connect returns the connection, a new one where there is none or it was lost.
-func (a *Attacher) connect(ctx context.Context) (Root, error) {
-	if a.connected() {
-		return a.root, nil
-	}
-	if err := a.hangUp(); err != nil {
-		a.c.Log.Warn("close the connection to banger-root", "err", err)
-	}
-	r, err := a.c.Dial(ctx)
-	if err != nil {
-		return nil, err
-	}
-	a.root = r
-	return r, nil
-}
-
-func (a *Attacher) connected() bool {
-	if a.root == nil {
-		return false
-	}
-	select {
-	case <-a.root.Done():
-		return false
-	default:
-		return true
-	}
-}
-
-func (a *Attacher) hangUp() error {
-	if a.root == nil {
-		return nil
-	}
-	r := a.root
-	a.root = nil
-	return r.Close()
 }

@@ -117,6 +117,9 @@ type CreateRequest struct {
 
 	Bundle  Optional[string] `json:"bundle,omitzero"` // directory of a runtime bundle, absolute
 	NoStart bool             `json:"no_start,omitempty"`
+	// Root is what the client can do where no banger-root runs: with "offered" it starts one
+	// if needs_root is the answer, and asks again; "refused" is that it tried, in vain.
+	Root Optional[string] `json:"root,omitzero"`
 }
 
 // A SetRequest changes a VM; what is left out stays.

@@ -63,6 +63,15 @@ func (i *installed) find(ctx context.Context) (*client.Client, error) {
 
 // startRoot starts banger-root, once for all that need it at the same time.
 func (i *installed) startRoot(ctx context.Context, why string) error {
+	return i.onceRoot(func(l *launch.Launcher) error { return l.StartRoot(ctx, why) })
+}
+
+// tryRoot is startRoot without a question.
+func (i *installed) tryRoot(ctx context.Context, why string) error {
+	return i.onceRoot(func(l *launch.Launcher) error { return l.TryRoot(ctx, why) })
+}
+
+func (i *installed) onceRoot(start func(*launch.Launcher) error) error {
 	i.root.Lock()
 	defer i.root.Unlock()
 	if i.started {
@@ -72,9 +81,14 @@ func (i *installed) startRoot(ctx context.Context, why string) error {
 	if err != nil {
 		return err
 	}
-	err = l.StartRoot(ctx, why)
+	err = start(l)
 	i.started = err == nil
 	return err
+}
+
+func (i *installed) mayHaveRoot() bool {
+	l, err := i.launcher()
+	return err == nil && l.MayHaveRoot()
 }
 
 func (i *installed) daemonLog() (string, error) {

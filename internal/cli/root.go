@@ -59,8 +59,8 @@ func newRoot(s *streams.Streams, installation func() (*launch.Launcher, error)) 
 		IO: s, Report: report,
 		Connect:   func(ctx context.Context) (vmcmd.Client, error) { return d.connect(ctx) },
 		Find:      func(ctx context.Context) (vmcmd.Client, error) { return d.find(ctx) },
-		StartRoot: d.startRoot,
-		SSH:       func(t sshexec.Target, command []string) error { return sshexec.Exec(s, t, command) },
+		StartRoot: d.startRoot, MayHaveRoot: d.mayHaveRoot, TryRoot: d.tryRoot,
+		SSH: func(t sshexec.Target, command []string) error { return sshexec.Exec(s, t, command) },
 	}
 	sshConfig := sshconfigcmd.Env{
 		IO: s, Files: d.sshFiles,

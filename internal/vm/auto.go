@@ -42,12 +42,16 @@ func asked(has banger.NAT) *bool {
 }
 
 // settleNetwork chooses the mode of a VM whose backend leaves that open, and says what
-// keeps it from being routed.
-func (m *Manager) settleNetwork(ctx context.Context, spec banger.Spec, nat *bool, rep Reporter) (banger.Spec, error) {
+// keeps it from being routed. Where that is a banger-root that does not run, and takesRoot,
+// it returns that, NeedsRoot.
+func (m *Manager) settleNetwork(ctx context.Context, spec banger.Spec, nat *bool, takesRoot bool, rep Reporter) (banger.Spec, error) {
 	if spec.Network != banger.NetworkAuto {
 		return spec, nil
 	}
 	mode, why := m.auto(ctx, spec, nat)
+	if takesRoot && banger.CodeOf(why) == banger.NeedsRoot {
+		return spec, why
+	}
 	if e := banger.AsError(why); e != nil {
 		rep.Message("network mode %s: %s; %s", mode, e.Message, e.Remedy)
 	}

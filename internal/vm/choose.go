@@ -18,8 +18,9 @@ func (m *Manager) networkOf(c Create) banger.NetworkMode {
 
 // choose returns spec with what is to run it: the backend that was asked for, or
 // else the first that works here with that network. With auto, the network is
-// what suits the backend.
-func (m *Manager) choose(ctx context.Context, spec banger.Spec, auto bool) (banger.Spec, error) {
+// what suits the backend. A banger-root that does not run is a reason for the next
+// backend, unless takesRoot: then it is the error, NeedsRoot.
+func (m *Manager) choose(ctx context.Context, spec banger.Spec, auto, takesRoot bool) (banger.Spec, error) {
 	var refused []error
 	for _, b := range m.c.Backends {
 		if spec.Backend != "" && b.Name() != spec.Backend {
@@ -33,6 +34,9 @@ func (m *Manager) choose(ctx context.Context, spec banger.Spec, auto bool) (bang
 		}
 		if err == nil {
 			return s, nil
+		}
+		if takesRoot && auto && banger.CodeOf(err) == banger.NeedsRoot {
+			return spec, err
 		}
 		refused = append(refused, fmt.Errorf("backend %s: %w", b.Name(), err))
 	}

@@ -18,7 +18,8 @@ func (m *Manager) Create(ctx context.Context, c Create, rep Reporter) (banger.VM
 	if err != nil {
 		return banger.VM{}, err
 	}
-	if spec, err = m.choose(ctx, spec, m.networkOf(c) == banger.NetworkAuto); err != nil {
+	takesRoot := m.takes(c.Root)
+	if spec, err = m.choose(ctx, spec, m.networkOf(c) == banger.NetworkAuto, takesRoot); err != nil {
 		return banger.VM{}, err
 	}
 	img, err := m.c.Images.Resolve(ctx, spec.Image, c.Bundle, rep)
@@ -32,14 +33,17 @@ func (m *Manager) Create(ctx context.Context, c Create, rep Reporter) (banger.VM
 	if err := checkDisk(spec.Disk, img.Rootfs.Size); err != nil {
 		return banger.VM{}, err
 	}
-	if spec, err = m.settleNetwork(ctx, spec, c.NAT, rep); err != nil {
+	if spec, err = m.settleNetwork(ctx, spec, c.NAT, takesRoot, rep); err != nil {
 		return banger.VM{}, err
 	}
 	spec.Isolated = m.isolated(spec.Network, c.Isolated)
-	if !c.NoStart {
-		if err := m.preflight(ctx, spec, rep); err != nil {
-			return banger.VM{}, err
-		}
+	if c.NoStart {
+		err = m.bestDisk(ctx, spec)
+	} else {
+		err = m.preflight(ctx, spec, rep)
+	}
+	if err != nil {
+		return banger.VM{}, err
 	}
 	rec, unlock, err := m.record(ctx, spec, img)
 	if err != nil {

@@ -20,6 +20,9 @@ func (m *Manager) Reset(ctx context.Context, ref string, rep Reporter) (banger.V
 		if _, err := m.c.Images.Files(ctx, s.img); err != nil {
 			return err
 		}
+		if err := m.bestDisk(ctx, s.rec.Spec); err != nil {
+			return err
+		}
 		defer m.enter(s.rec.ID, banger.StateStopping)()
 		if err := s.save(ctx, func(r *banger.Record) { r.Intent = banger.IntentResetting; r.Problem = nil }); err != nil {
 			return err

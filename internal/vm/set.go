@@ -18,7 +18,7 @@ func (m *Manager) Set(ctx context.Context, ref string, c Change) (banger.VM, err
 	return m.change(ctx, ref, keepsRun, func(s *subject) error {
 		spec, err := m.respec(ctx, s, c)
 		if err == nil {
-			spec, err = m.settleNetwork(ctx, spec, asked(spec.NAT), silent{m.c.Log})
+			spec, err = m.settleNetwork(ctx, spec, asked(spec.NAT), false, silent{m.c.Log})
 			if spec.Network != s.rec.Spec.Network && c.Isolated == nil { // one that talks to others only once it is routed
 				spec.Isolated = spec.Isolated || m.isolated(spec.Network, nil)
 			}

@@ -18,6 +18,7 @@ type Create struct {
 	AllowHost                     *[]banger.HostPort
 	Bundle                        string // directory of a runtime bundle, "": search
 	NoStart                       bool
+	Root                          Offer
 }
 
 // A Change is what a user wants of a VM; nil stays. Its name, NAT, whether it starts
@@ -118,6 +119,9 @@ func (m *Manager) Check(c Create) error {
 
 // resolve checks a request and fills in the defaults that need no image.
 func (m *Manager) resolve(c Create) (banger.Spec, error) {
+	if err := checkOffer(c.Root); err != nil {
+		return banger.Spec{}, err
+	}
 	s := banger.Spec{
 		Image:   orElse(c.Image, m.c.Image),
 		Backend: orElse(c.Backend, m.c.Backend),

@@ -84,6 +84,9 @@ func (s *subject) strategy(ctx context.Context) (storage.Strategy, error) {
 	}
 	made := storage.Of(s.storageDisk(), s.m.c.Disks...)
 	if made == nil {
+		if err := s.m.bestDisk(ctx, s.rec.Spec); err != nil {
+			return nil, err
+		}
 		return storage.Choose(ctx, s.m.c.Paths.VMDir(s.rec.ID), caps.Formats, s.m.c.Disks...)
 	}
 	if !slices.Contains(caps.Formats, made.Format()) {

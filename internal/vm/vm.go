@@ -13,6 +13,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"banger"
@@ -65,7 +66,8 @@ type Reporter interface {
 
 // Paths says where a VM's files lie.
 type Paths interface {
-	VMDir(banger.VMID) string    // in the state directory, 0700
+	VMs() string                 // in the state directory, 0700: of all VMs
+	VMDir(banger.VMID) string    // therein, 0700
 	RunVMDir(banger.VMID) string // in the run directory, 0700
 	Initrd(id banger.VMID, launch string) string
 	Serial(banger.VMID) string
@@ -159,6 +161,8 @@ type Manager struct {
 	feed  *feed
 
 	looking sync.Mutex // one at a time looks at the room
+
+	refused atomic.Bool // nobody but a person can start banger-root: it was tried
 
 	claims sync.Mutex // held from the look at all published ports until a record is written
 

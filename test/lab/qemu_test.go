@@ -18,7 +18,7 @@ func TestQEMUOnKVMAsRoot(t *testing.T) { scenario(t, func(h *host) { h.life(root
 func (h *host) life(user string) {
 	before := h.left()
 	h.accelerator(user, "kvm")
-	if got := h.ok(user, "banger run -q "+cheap+" --name one -- sh -c 'echo uid $(id -u) on $(hostname)'"); got != "uid 0 on one" {
+	if got := h.ok(user, "banger run -q "+cheap+" --backend qemu --network user --name one -- sh -c 'echo uid $(id -u) on $(hostname)'"); got != "uid 0 on one" {
 		h.Errorf("run says %q", got)
 	}
 	if argv := h.ok(user, `tr '\0' ' ' <"/proc/$(pgrep -f ^qemu-system)/cmdline"`); !strings.Contains(argv, "-accel kvm") {
@@ -44,7 +44,7 @@ func TestDebian(t *testing.T) {
 	}
 	scenario(t, func(h *host) {
 		h.ok(root, "rm /usr/local/runtime && ln -s /lab/runtime /usr/local/runtime")
-		h.ok(dev, "banger run -q "+cheap+" --disk 4GiB --name deb -- true && banger vm wait deb --for booted --timeout 4m")
+		h.ok(dev, "banger run -q "+cheap+" --disk 4GiB --backend qemu --network user --name deb -- true && banger vm wait deb --for booted --timeout 4m")
 		if got := h.ok(dev, "banger exec deb -- systemctl is-system-running --wait"); got != "running" {
 			h.Errorf("its systemd says %q", got)
 		}

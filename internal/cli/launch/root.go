@@ -41,13 +41,45 @@ func (l *Launcher) StartRoot(ctx context.Context, why string) error {
 	if l.IO.InTerm {
 		return l.askRoot(ctx, sudo, why)
 	}
-	for _, path := range l.rootCopies() {
-		if rootOwned(path) == nil {
-			return l.demandRoot(ctx, sudo, path, why)
-		}
+	if path := l.rootsOwn(); path != "" {
+		return l.demandRoot(ctx, sudo, path, why)
 	}
 	return banger.Errorf(banger.NeedsRoot, "%s, and without a terminal only a root-owned %s is started by sudo", why, rootProgram).
 		WithRemedy("run in a terminal, once: sudo %s", l.rootCopies()[0])
+}
+
+// MayHaveRoot reports whether TryRoot is worth a try: there is a sudo, and a
+// banger-root that none but root can change, which somebody has put there for that.
+func (l *Launcher) MayHaveRoot() bool {
+	_, err := exec.LookPath("sudo")
+	return err == nil && os.Geteuid() != 0 && l.rootsOwn() != ""
+}
+
+// TryRoot starts banger-root for this user if sudo lets it without a question, and says
+// so; why is what it is needed for.
+func (l *Launcher) TryRoot(ctx context.Context, why string) error {
+	sudo, err := exec.LookPath("sudo")
+	if err != nil {
+		return err
+	}
+	path := l.rootsOwn()
+	if err := l.demandRoot(ctx, sudo, path, why); err != nil {
+		return err
+	}
+	l.IO.Progress().Close()
+	l.IO.Note("%s: sudo -n %s", why, path)
+	return nil
+}
+
+// rootsOwn is the first copy of banger-root that none but root can change, "" if
+// there is none.
+func (l *Launcher) rootsOwn() string {
+	for _, path := range l.rootCopies() {
+		if rootOwned(path) == nil {
+			return path
+		}
+	}
+	return ""
 }
 
 // askRoot runs sudo on the terminal, where it may ask.

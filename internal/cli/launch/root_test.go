@@ -86,7 +86,7 @@ func TestStartRootOfRootsOwn(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs a directory that only root can change")
 	}
-	l, _ := newLauncher(t)
+	l, said := newLauncher(t)
 	dir, err := os.MkdirTemp("/root", "banger-test")
 	if err != nil {
 		t.Skipf("needs a directory that only root can change: %v", err)
@@ -103,6 +103,15 @@ func TestStartRootOfRootsOwn(t *testing.T) {
 	if got := called(); got != "-n -- "+path {
 		t.Errorf("sudo was called with %q", got)
 	}
+	l.IO.InTerm = true // who is not to be asked is not asked there either
+	if err := l.TryRoot(t.Context(), "it needs root"); banger.CodeOf(err) != banger.NeedsRoot || said.String() != "" {
+		t.Errorf("tried: %v, said %q", err, said)
+	}
+	withSudo(t, "")
+	if err := l.TryRoot(t.Context(), "it needs root"); err != nil || !strings.Contains(said.String(), "it needs root: sudo -n "+path) {
+		t.Errorf("tried: %v, said %q", err, said)
+	}
+	l.IO.InTerm = false
 	for _, open := range []string{path, dir} {
 		if err := os.Chmod(open, 0o777); err != nil {
 			t.Fatal(err)

@@ -57,11 +57,29 @@ func runCreate(ctx context.Context, e Env, o *createOptions, c interface {
 		return err
 	}
 	req.NoStart = o.noStart
-	vm, err := e.follow(ctx, undo, func(ctx context.Context) (*client.Op[banger.VM], error) { return c.CreateVM(ctx, req) })
+	vm, err := e.create(ctx, c, req)
 	if err != nil {
 		return err
 	}
 	return e.printCreated(o.format, vm)
+}
+
+// create creates a VM. Where a banger-root could be had without a question, it is had
+// for one whose network and backend are left to the daemon, too.
+func (e Env) create(ctx context.Context, c creator, req api.CreateRequest) (banger.VM, error) {
+	start := func(ctx context.Context) (*client.Op[banger.VM], error) { return c.CreateVM(ctx, req) }
+	if e.MayHaveRoot == nil || !e.MayHaveRoot() {
+		return e.follow(ctx, undo, start)
+	}
+	req.Root = api.Some("offered")
+	vm, err := e.once(ctx, undo, start)
+	if banger.CodeOf(err) != banger.NeedsRoot {
+		return vm, err
+	}
+	if e.TryRoot(ctx, err.Error()) != nil {
+		req.Root = api.Some("refused")
+	}
+	return e.follow(ctx, undo, start)
 }
 
 func (e Env) printCreated(f streams.Format, vm banger.VM) error {

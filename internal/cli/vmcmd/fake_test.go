@@ -203,7 +203,9 @@ type session struct {
 	out, err *bytes.Buffer
 	ssh      []string
 
-	startRoot func(ctx context.Context, why string) error
+	startRoot   func(ctx context.Context, why string) error
+	tryRoot     func(ctx context.Context, why string) error
+	mayHaveRoot bool
 }
 
 func newSession(t *testing.T, answers map[string]any) *session {
@@ -217,7 +219,7 @@ func newSession(t *testing.T, answers map[string]any) *session {
 func (s *session) run(ctx context.Context, args ...string) error {
 	connect := func(context.Context) (vmcmd.Client, error) { return client.New(s.socket), nil }
 	e := vmcmd.Env{
-		IO: s.io, Connect: connect, Find: connect, StartRoot: s.startRoot,
+		IO: s.io, Connect: connect, Find: connect, StartRoot: s.startRoot, TryRoot: s.tryRoot, MayHaveRoot: func() bool { return s.mayHaveRoot },
 		Report: func(e banger.Event) {
 			if e.Type == banger.EventStepDone {
 				s.io.Note("%s", e.Step)

@@ -87,9 +87,7 @@ func runRun(ctx context.Context, e Env, o *runOptions, c interface {
 	if err != nil {
 		return err
 	}
-	vm, err := e.follow(ctx, undo, func(ctx context.Context) (*client.Op[banger.VM], error) {
-		return c.CreateVM(ctx, req)
-	})
+	vm, err := e.create(ctx, c, req)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,10 @@ type Env struct {
 	// StartRoot starts banger-root, which may ask for a password; why is what
 	// it is needed for.
 	StartRoot func(ctx context.Context, why string) error
+	// MayHaveRoot reports whether TryRoot, which is StartRoot that asks nobody, is worth
+	// a try.
+	MayHaveRoot func() bool
+	TryRoot     func(ctx context.Context, why string) error
 	// Report shows an event of an operation.
 	Report func(banger.Event)
 	// SSH becomes ssh(1): it returns only when that fails.

@@ -16,7 +16,7 @@ func createVM(h *Handler, req api.CreateRequest) (task, error) {
 		Name: pointer(req.Name), Image: pointer(req.Image), Network: pointer(req.Network), Backend: pointer(req.Backend),
 		CPUs: pointer(req.CPUs), Memory: pointer(req.Memory), Disk: pointer(req.Disk), WorkDisk: pointer(req.WorkDisk),
 		Isolated: pointer(req.Isolated), NAT: pointer(req.NAT), Publish: pointer(req.Publish), Autostart: pointer(req.Autostart),
-		AllowHost: pointer(req.AllowHost), Bundle: req.Bundle.Value, NoStart: req.NoStart,
+		AllowHost: pointer(req.AllowHost), Bundle: req.Bundle.Value, NoStart: req.NoStart, Root: vm.Offer(req.Root.Value),
 	}
 	if err := errors.Join(h.VMs.Check(c), checkDir(c.Bundle)); err != nil {
 		return task{}, err

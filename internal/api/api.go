@@ -328,6 +328,7 @@ type DoctorReport struct {
 type DoctorRequest struct {
 	For    string `json:"for,omitempty"`
 	Bundle string `json:"bundle,omitempty"` // absolute; "": the bundle that is found
+	Root   string `json:"root,omitempty"`   // "offered", as in a CreateRequest
 }
 
 // A BundleInfo is a bundle's manifest and where it lies.

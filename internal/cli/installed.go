@@ -134,6 +134,8 @@ func (d daemon) Check() error {
 	return err
 }
 
+func (d daemon) MayHaveRoot() bool { return d.mayHaveRoot() }
+
 func (d daemon) Stop(ctx context.Context) error {
 	l, err := d.launcher()
 	if err != nil {

@@ -90,6 +90,7 @@ type daemon struct {
 	backends  []vmm.Backend
 	disks     []storage.Strategy
 	snapshots *dmsnap.Strategy // one of disks
+	startRoot string           // the command by which this user starts banger-root
 	usernet   *usernet.Attacher
 	served    atomic.Pointer[netip.AddrPort]   // where names are; nil: nowhere
 	owners    func(banger.Lease) *banger.Owner // of a VM with that lease; nil: our own user

@@ -75,7 +75,7 @@ func (d *daemon) elsewhere() string {
 // dialRoot connects to banger-root. Where the daemon is root it starts one
 // itself; else only the CLI does, which can ask for a password.
 func dialRoot(exe string) func(context.Context) (*client.Client, error) {
-	uid, root := os.Geteuid(), host.New(rootPath(exe))
+	uid, root, start := os.Geteuid(), host.New(rootPath(exe)), startRoot(exe, os.Getenv("PATH"))
 	return func(ctx context.Context) (*client.Client, error) {
 		c, err := client.Dial(ctx, uid)
 		if uid == 0 && errors.Is(err, client.ErrAbsent) {
@@ -84,8 +84,32 @@ func dialRoot(exe string) func(context.Context) (*client.Client, error) {
 			}
 			c, err = client.Dial(ctx, uid)
 		}
+		if errors.Is(err, client.ErrAbsent) {
+			err = banger.Errorf(banger.NeedsRoot, "%w", err).WithRemedy("start it: %s", start)
+		}
 		return c, err
 	}
+}
+
+// startRoot is the command by which this user starts banger-root; path is where
+// programs are looked for, sudo's own path being another.
+func startRoot(exe, path string) string {
+	program := ""
+	for _, dir := range filepath.SplitList(rootPath(exe)) {
+		if _, err := os.Stat(filepath.Join(dir, "banger-root")); err == nil {
+			program = filepath.Join(dir, "banger-root")
+			break
+		}
+	}
+	if program == "" {
+		return "sudo banger-root, once make build has made it"
+	}
+	for _, dir := range filepath.SplitList(path) {
+		if _, err := os.Stat(filepath.Join(dir, "sudo")); err == nil {
+			return "sudo " + program
+		}
+	}
+	return fmt.Sprintf("as root, SUDO_UID=%d %s", os.Geteuid(), program)
 }
 
 // rootPath is where banger-root is looked for, in the order in which the CLI does.

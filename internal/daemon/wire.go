@@ -74,6 +74,7 @@ func (d *daemon) wireVMs(ctx context.Context) error {
 	d.ops = op.New(d.log, time.Now)
 	d.names = &names{d: d}
 	dial := dialRoot(exe)
+	d.startRoot = startRoot(exe, os.Getenv("PATH"))
 	d.routed = d.newRouted(dial)
 	d.owners = d.owner()
 	d.usernet = d.newUsernet(tools)

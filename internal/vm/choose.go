@@ -76,6 +76,17 @@ func (m *Manager) backend(name string) (vmm.Backend, error) {
 	return nil, banger.Errorf(banger.HostUnready, "this banger has no backend %q", name)
 }
 
+// boots is the first backend that works here and boots disks of a format, for a command
+// to be copied.
+func (m *Manager) boots(ctx context.Context, f banger.DiskFormat) string {
+	for _, b := range m.c.Backends {
+		if caps, err := b.Probe(ctx); err == nil && slices.Contains(caps.Formats, f) {
+			return b.Name()
+		}
+	}
+	return "NAME, with the one that it was made with"
+}
+
 func noBackend(name string) *banger.Error {
 	return invalid("no backend %q", name).WithRemedy("leave it out, or see banger doctor")
 }

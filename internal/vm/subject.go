@@ -92,7 +92,7 @@ func (s *subject) strategy(ctx context.Context) (storage.Strategy, error) {
 	if !slices.Contains(caps.Formats, made.Format()) {
 		name := s.rec.Spec.Name
 		return nil, banger.Errorf(banger.WrongState, "the root disk of %s is %s, which %s does not boot", name, made.Format(), b.Name()).
-			WithRemedy("banger vm set %s --backend NAME, with the one that it was made with; or, to throw away what it holds: banger vm reset %s", name, name)
+			WithRemedy("banger vm set %[1]s --backend %[2]s; or, to throw away what it holds: banger vm reset %[1]s", name, s.m.boots(ctx, made.Format()))
 	}
 	return made, nil
 }

@@ -48,7 +48,11 @@ with what to do about it; if there is one, the exit code is 5.`,
 func runDoctor(ctx context.Context, e Env, o *doctorOptions, c examiner) error {
 	// Checked by the command that connects; one that is not there is a finding.
 	bundle := e.IO.Getenv("BANGER_RUNTIME_DIR")
-	report, err := c.Doctor(ctx, api.DoctorRequest{For: o.purpose, Bundle: bundle})
+	r := api.DoctorRequest{For: o.purpose, Bundle: bundle}
+	if e.Daemon.MayHaveRoot() {
+		r.Root = "offered"
+	}
+	report, err := c.Doctor(ctx, r)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,9 @@ type Daemon interface {
 	// Check says why one could not be started with this environment and its
 	// configuration, whether one runs or not.
 	Check() error
+	// MayHaveRoot reports whether commands that create VMs try to start banger-root
+	// without a question.
+	MayHaveRoot() bool
 	// Stop ends it and returns when it has ended; launch.ErrNone if there is none.
 	Stop(context.Context) error
 	// Install makes it a systemd unit, and returns that file's path.

@@ -77,6 +77,8 @@ func (f *fake) DaemonStatus(context.Context) (api.Status, error) {
 	return s, nil
 }
 
+func (f *fake) MayHaveRoot() bool { return false }
+
 func (f *fake) Doctor(_ context.Context, r api.DoctorRequest) (api.DoctorReport, error) {
 	f.done = append(f.done, strings.TrimSpace("doctor "+r.For+" "+r.Bundle))
 	return f.report, nil

@@ -98,7 +98,7 @@ func (b *Backend) Probe(ctx context.Context) (vmm.Caps, error) {
 	if err := b.probe(ctx); err != nil {
 		e := banger.Errorf(banger.HostUnready, "Firecracker needs hardware virtualisation: %w", err)
 		if errors.Is(err, os.ErrPermission) {
-			return vmm.Caps{}, e.WithRemedy("join the device's group, or: sudo banger-root, which lets you open it when a VM starts; without it VMs run on QEMU: --backend qemu")
+			return vmm.Caps{}, e.WithRemedy("sudo usermod -aG kvm $USER, then log in again; or start banger-root, which lets you open it when a VM starts; without it VMs run on QEMU: --backend qemu")
 		}
 		return vmm.Caps{}, e.WithRemedy("banger doctor says what is missing; without it VMs run on QEMU: --backend qemu")
 	}

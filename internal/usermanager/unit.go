@@ -14,9 +14,10 @@ const UnitName = "bangerd.service"
 
 // A Unit is what a unit file says of a daemon.
 type Unit struct {
-	Exe string   // absolute
-	Env []string // K=V
-	UID int
+	Exe    string   // absolute
+	Before []string // a command that comes first each time, its program absolute; its failure is none
+	Env    []string // K=V
+	UID    int
 }
 
 // UnitPath is where the unit file of the user uid lies; config is his
@@ -35,6 +36,9 @@ func UnitPath(uid int, config string) string {
 func (u Unit) Text() string {
 	var b strings.Builder
 	b.WriteString("# Written by banger daemon install.\n[Unit]\nDescription=Daemon of banger, which runs VMs\n\n[Service]\nType=exec\n")
+	if len(u.Before) > 0 {
+		b.WriteString("ExecStartPre=-" + commandLine(u.Before...) + "\n")
+	}
 	b.WriteString(u.start())
 	for _, kv := range u.Env {
 		fmt.Fprintf(&b, "Environment=%s\n", quote(kv))
@@ -103,8 +107,16 @@ func (u Unit) Runs(path string) bool {
 }
 
 // start is the line that names the program.
-func (u Unit) start() string {
-	return "ExecStart=" + strings.ReplaceAll(quote(u.Exe), "$", "$$") + "\n"
+func (u Unit) start() string { return "ExecStart=" + commandLine(u.Exe) + "\n" }
+
+// commandLine writes words as the lines of systemd.service(5) that name a command have
+// them.
+func commandLine(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = strings.ReplaceAll(quote(w), "$", "$$")
+	}
+	return strings.Join(quoted, " ")
 }
 
 // SameState reports whether the file at path is a unit for the state directory

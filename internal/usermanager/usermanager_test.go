@@ -178,7 +178,7 @@ func TestScope(t *testing.T) {
 func TestUnits(t *testing.T) {
 	f, m := newFake(t)
 	path := filepath.Join(f.dir, "units", usermanager.UnitName)
-	u := usermanager.Unit{Exe: `/opt/a "b"/100%$x/bangerd`, Env: []string{"BANGER_STATE_DIR=/s s"}, UID: 1000}
+	u := usermanager.Unit{Exe: `/opt/a "b"/100%$x/bangerd`, Before: []string{"/bin/sudo", "-n", "/a b"}, Env: []string{"BANGER_STATE_DIR=/s s"}, UID: 1000}
 	if err := u.Write(path); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestUnits(t *testing.T) {
 		t.Errorf("files %v, %v", all, err)
 	}
 	text, err := os.ReadFile(path)
-	for _, want := range []string{`ExecStart="/opt/a \"b\"/100%%$$x/bangerd"` + "\n", `Environment="BANGER_STATE_DIR=/s s"` + "\n", "KillMode=process\n", "WantedBy=default.target\n"} {
+	for _, want := range []string{`ExecStartPre=-"/bin/sudo" "-n" "/a b"` + "\n", `ExecStart="/opt/a \"b\"/100%%$$x/bangerd"` + "\n", `Environment="BANGER_STATE_DIR=/s s"` + "\n", "KillMode=process\n", "WantedBy=default.target\n"} {
 		if err != nil || !strings.Contains(string(text), want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

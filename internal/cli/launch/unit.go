@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -53,6 +54,7 @@ func (l *Launcher) Install(ctx context.Context) (string, error) {
 		}
 		return "", err
 	}
+	u.Before = l.rootFirst(ctx)
 	if err := u.Write(path); err != nil {
 		return "", banger.Errorf(banger.HostUnready, "write the unit: %w", err).WithRemedy("ls -ld %s", filepath.Dir(path))
 	}
@@ -69,6 +71,24 @@ func (l *Launcher) Install(ctx context.Context) (string, error) {
 		l.IO.Note("it ends when you log out for the last time, and the VMs with it; to keep them: loginctl enable-linger")
 	}
 	return path, l.await(ctx)
+}
+
+// rootFirst is what the unit runs before the daemon, so that VMs that start with it find a
+// banger-root when nobody is there to start one: nil where sudo does not let it without a
+// question, as was just tried.
+func (l *Launcher) rootFirst(ctx context.Context) []string {
+	if !l.MayHaveRoot() {
+		return nil
+	}
+	sudo, err := exec.LookPath("sudo")
+	if err == nil {
+		err = l.TryRoot(ctx, "VMs that start by themselves may need it")
+	}
+	if e := banger.AsError(err); e != nil {
+		l.IO.Note("VMs that need banger-root will not start by themselves: %s; %s", e.Message, e.Remedy)
+		return nil
+	}
+	return []string{sudo, "-n", "--", l.rootsOwn()}
 }
 
 // await returns once a daemon answers.

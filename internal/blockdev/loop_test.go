@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -233,12 +234,14 @@ func hold(dir string) {
 	h := blockdev.NewAt(0, dir, filepath.Join(dir, "udev", "rules.d"), filepath.Join(dir, "udev", "control"))
 	image, _ := os.Open(filepath.Join(dir, "image"))
 	cow, _ := os.OpenFile(filepath.Join(dir, "cow"), os.O_RDWR, 0)
-	if _, _, err := h.Bind(image, cow); err != nil {
+	_, devs, err := h.Bind(image, cow)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	fmt.Print("x")
-	select {}
+	time.Sleep(time.Hour) // not select {}: without cgo the runtime ends what waits for nothing
+	runtime.KeepAlive(devs)
 }
 
 // udevd is told to read the new rule before anything is bound that it is about,

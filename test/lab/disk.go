@@ -21,12 +21,20 @@ type disk struct{ name, file string }
 // gets a file system of Linux's: what is tested is what banger does with those, not
 // with one of QEMU's.
 func (i image) disk(ctx context.Context, name, dir string) (disk, error) {
-	d := disk{name, filepath.Join(i.work, name+".ext4")}
+	d := disk{name: name}
 	if !diskName.MatchString(d.name) {
 		return d, fmt.Errorf("%q is no name for a disk: at most 19 letters, digits, '.', '_' and '-'", name)
 	}
 	size, err := diskSize(dir)
 	if err != nil {
+		return d, err
+	}
+	file, err := os.CreateTemp(i.work, name+"-*.ext4")
+	if err != nil {
+		return d, err
+	}
+	d.file = file.Name()
+	if err := file.Close(); err != nil {
 		return d, err
 	}
 	cmd := exec.CommandContext(ctx, i.file("tools/run"), "sbin/mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0",

@@ -36,6 +36,7 @@ const (
 var lab struct {
 	image image
 	disks []disk
+	room  chan struct{} // as many as there may be machines at a time
 }
 
 func TestMain(m *testing.M) {
@@ -67,6 +68,11 @@ func withLab(run func() int) (code int, err error) {
 	if lab.image, err = openImage(ctx, dir); err != nil {
 		return 0, err
 	}
+	n, err := roomFor()
+	if err != nil {
+		return 0, err
+	}
+	lab.room = make(chan struct{}, n)
 	small := filepath.Join(dir, "small")
 	if err := os.Mkdir(small, 0o755); err != nil {
 		return 0, err
@@ -97,17 +103,34 @@ type host struct {
 // A lostHost is thrown where the emulator has lost the machine.
 type lostHost struct{ error }
 
-// scenario runs f on a fresh host. The test fails at its deadline, and if the lab cannot
-// be had; never is it skipped for that.
+// scenario runs f on a fresh host, beside another scenario: a machine seldom keeps more
+// than one CPU busy. The test fails at its deadline, and if the lab cannot be had; never
+// is it skipped for that.
 //
-// more are disks that the host has beside the usual ones.
-func scenario(t *testing.T, f func(*host), more ...disk) { scenarioWithin(t, limit, f, more...) }
+// more make disks that the host has beside the usual ones.
+func scenario(t *testing.T, f func(*host), more ...func(*testing.T) disk) {
+	scenarioWithin(t, limit, f, more...)
+}
 
-func scenarioWithin(t *testing.T, limit time.Duration, f func(*host), more ...disk) {
+func scenarioWithin(t *testing.T, limit time.Duration, f func(*host), more ...func(*testing.T) disk) {
 	if os.Getenv("BANGER_TEST") == "" {
 		t.Skip("boots a machine with KVM, Firecracker and device mapper: make lab")
 	}
-	disks := append(slices.Clone(lab.disks), more...)
+	t.Parallel()
+	lab.room <- struct{}{}
+	defer func() { <-lab.room }()
+	alone(t, limit, f, more...)
+}
+
+// alone is scenarioWithin for what measures: beside no other, where the test is not
+// parallel.
+func alone(t *testing.T, limit time.Duration, f func(*host), more ...func(*testing.T) disk) {
+	disks := slices.Clone(lab.disks)
+	for _, build := range more {
+		d := build(t)
+		defer os.Remove(d.file)
+		disks = append(disks, d)
+	}
 	err := attempt(t, limit, disks, f)
 	if errors.Is(err, errEmulator) {
 		t.Logf("report: %s once more: %v", t.Name(), err)
@@ -116,6 +139,21 @@ func scenarioWithin(t *testing.T, limit time.Duration, f func(*host), more ...di
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// roomFor returns how many machines fit into this one's memory: one at least.
+func roomFor() (int, error) {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		var kib int
+		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); n == 1 {
+			return max(1, (kib>>10)/(memory+memory/4)), nil // and what QEMU needs besides
+		}
+	}
+	return 1, nil
 }
 
 func attempt(t *testing.T, limit time.Duration, disks []disk, f func(*host)) (err error) {

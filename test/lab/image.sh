@@ -53,7 +53,7 @@ packages=(
 	openssh-server openssh-client sudo
 	iproute2 iputils-ping netbase iptables nftables dmsetup e2fsprogs
 	qemu-system-x86 qemu-utils passt uidmap # what banger asks of a host
-	procps psmisc curl bind9-dnsutils strace acl bash-completion less # what its tests do
+	procps psmisc curl bind9-dnsutils strace acl bash-completion less btrfs-progs # what its tests do
 	docker.io ufw # what banger has to live beside; not running
 )
 cat >tmp/before <<'HOOK'

@@ -18,11 +18,14 @@ var (
 
 	source      = []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}}
 	destination = []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}}
-	notLeased   = []expr.Any{
+	leased      = []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
 		&expr.Payload{DestRegister: 2, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}, // source
-		&expr.Lookup{SourceRegister: 1, SetName: setLeases, Invert: true},
+		&expr.Lookup{SourceRegister: 1, SetName: setLeases},
 	}
+	// version4 is isIPv4, by the packet's own word, which the kernel has looked at: it
+	// costs half as much.
+	version4, notVersion4 = version(expr.CmpOpEq), version(expr.CmpOpNeq)
 	// answers are packets of a connection that the other side began, and errors
 	// about one.
 	answers, notAnswers = tracked(expr.CmpOpNeq), tracked(expr.CmpOpEq)
@@ -32,6 +35,14 @@ func family(op expr.CmpOp) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
 		&expr.Cmp{Op: op, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
+	}
+}
+
+func version(op expr.CmpOp) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 0, Len: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{0xf0}, Xor: []byte{0}},
+		&expr.Cmp{Op: op, Register: 1, Data: []byte{0x40}},
 	}
 }
 
@@ -50,6 +61,11 @@ func in(set string) []expr.Any    { return meta(expr.MetaKeyIIFNAME, set) }
 func out(set string) []expr.Any   { return meta(expr.MetaKeyOIFNAME, set) }
 func inBy(set string) []expr.Any  { return meta(expr.MetaKeyIIF, set) }
 func outBy(set string) []expr.Any { return meta(expr.MetaKeyOIF, set) }
+
+// inPrefix matches how a link's name begins.
+func inPrefix(begin string) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(begin)}}
+}
 
 func meta(key expr.MetaKey, set string) []expr.Any {
 	return join([]expr.Any{&expr.Meta{Key: key, Register: 1}}, among(set))

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -100,6 +101,11 @@ func allSent(t *testing.T) (all []sent) {
 	add(false, "a router advertisement", ether(t, "33:33:00:00:00:01", ourMAC, unix.ETH_P_IPV6, advertisement(a("fe80::7"))))
 	add(false, "IPv6 to the host's loopback", ether(t, tapMAC, ourMAC, unix.ETH_P_IPV6, udp6(a("fe80::7"), a("::1"))))
 	add(false, "IPv6 to an address as of a sister's", ether(t, tapMAC, ourMAC, unix.ETH_P_IPV6, udp6(a("fd00::7"), a("fd00::8"))))
+	// What the rules look at as an IPv4 source, or destination, are parts of an IPv6 source.
+	leased := own.As4()
+	six := netip.AddrFrom16([16]byte{0xfd, 0, 0, 0, leased[0], leased[1], leased[2], leased[3], 15: 7})
+	add(true, "IPv6 that looks like its own address, to all nodes", ether(t, "33:33:00:00:00:01", ourMAC, unix.ETH_P_IPV6, udp6(six, a("ff02::1"))))
+	add(false, "IPv6 that looks like its own address, to a sister's", ether(t, tapMAC, ourMAC, unix.ETH_P_IPV6, udp6(six, a("fd00::8"))))
 	add(false, "IPv6 with an IPv4 address in it", ether(t, tapMAC, ourMAC, unix.ETH_P_IPV6, udp6(a("::ffff:10.77.16.10"), a("::ffff:10.77.16.11"))))
 	return all
 }
@@ -176,6 +182,13 @@ func TestHostileGuest(t *testing.T) {
 	}
 	if after := neighbours(t); !slices.Equal(before, after) {
 		t.Errorf("the host's neighbours are\n%q\nand were\n%q", after, before)
+	}
+	// The rules alone keep IPv6 away, too.
+	must(0, os.WriteFile("/proc/sys/net/ipv6/conf/"+tapName(1)+"/disable_ipv6", []byte("0"), 0))
+	for _, s := range all {
+		if at := arrived(s.frame); strings.Contains(s.what, "IPv6") && len(at) > 0 {
+			t.Errorf("%s: by the rules alone arrived at %q", s.what, at)
+		}
 	}
 	loosen(t)
 	for _, s := range all {

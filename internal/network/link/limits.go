@@ -87,5 +87,5 @@ func untracked(n network.Subnet) []expr.Any {
 	for i, m := range net.CIDRMask(n.Prefix.Bits(), 32) {
 		last[i] |= ^m
 	}
-	return join(in(setTaps), between(n.Resolver.Next().AsSlice(), last[:]), []expr.Any{&expr.Notrack{}})
+	return join(to(n.Prefix), between(n.Resolver.Next().AsSlice(), last[:]), []expr.Any{&expr.Notrack{}})
 }

@@ -292,6 +292,40 @@ func TestWhereNATEnds(t *testing.T) {
 	}
 }
 
+// A connection that is up passes as long as its guest has NAT: without it nothing of it
+// comes through, in neither direction, and all does once it is back.
+func TestNATOfWhatIsUp(t *testing.T) {
+	netns.Enter(t)
+	world0 := internet(t)
+	apply(t, config(nat(tap(1)), nat(tap(2))))
+	g := plug(t, tap(1))
+	near, distant := g.udp(t, 5000, netip.Addr{}), world0.udp(t, 4242, far)
+	say := func() (arrived string) {
+		g.in(func() { must(0, unix.Sendto(near, []byte("out "), 0, sockaddr(far, 4242))) })
+		world0.through(t, &g)
+		world0.in(func() { must(0, unix.Sendto(distant, []byte("back "), 0, sockaddr(wanAddr, 5000))) })
+		world0.through(t, &g)
+		return received(distant) + received(near)
+	}
+	for range 2 { // it is one when both have spoken
+		if got := say(); got != "out back " {
+			t.Errorf("arrived %q", got)
+		}
+	}
+	apply(t, config(tap(1), nat(tap(2))))
+	if got := say(); got != "" {
+		t.Errorf("without NAT arrived %q", got)
+	}
+	apply(t, config(nat(tap(1)), tap(2)))
+	if got := say(); got != "out back " {
+		t.Errorf("with NAT again arrived %q", got)
+	}
+	apply(t, config(isolated(nat(tap(1))), tap(2)))
+	if got := say(); got != "out back " {
+		t.Errorf("isolated, which is not from the world, arrived %q", got)
+	}
+}
+
 // Who is behind the uplink does not get into a connection between two VMs by
 // sending as one of them: the host's own rp_filter may be off.
 func TestNoVMBehindTheUplink(t *testing.T) {

@@ -33,7 +33,7 @@ func TestNest(t *testing.T) {
 		chains int
 	}{
 		"nothing in common": {[][]expr.Any{join(taps, drop), join(up, drop), join(isIPv4, drop)}, 1},
-		"one condition":     {[][]expr.Any{join(taps, notIPv4, drop), join(taps, notLeased, drop), join(taps, drop), join(up, pass)}, 2},
+		"one condition":     {[][]expr.Any{join(taps, notIPv4, drop), join(taps, leased, drop), join(taps, drop), join(up, pass)}, 2},
 		"two, and one": {[][]expr.Any{
 			join(taps, source, among("nat"), drop), join(taps, up, privileged(unix.IPPROTO_TCP), drop),
 			join(taps, up, privileged(unix.IPPROTO_UDP, ntp), drop), join(taps, drop),

@@ -21,7 +21,7 @@ const (
 	setTaps   = "taps"   // all taps
 	setOpen   = "open"   // those that are not isolated
 	setLeases = "leases" // tap and the address that it may send from
-	setNAT    = "nat"    // addresses that reach the world
+	setNAT    = "nat"    // addresses that reach the world, each with each uplink
 	setUp     = "uplinks"
 	setOpened = "opened" // uplinks that forward only because banger says so
 	setHosts  = "hosts"  // guests' addresses and the ports of the host that they are let to
@@ -54,12 +54,13 @@ func (s *setter) tableName() string { return fmt.Sprintf("%s%d_%s", prefix, s.ui
 func (s *setter) ruleset(c network.Config) *ruleset {
 	r := &ruleset{table: s.table(), elems: map[string][]nftables.SetElement{}, rules: map[string][]*nftables.Rule{}}
 	lease := nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr)
+	way := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIFIndex)
 	here := binaryutil.NativeEndian // tells nft(8) how to print keys
 	r.sets = []*nftables.Set{
 		{Table: r.table, Name: setTaps, KeyType: nftables.TypeIFName, KeyByteOrder: here},
 		{Table: r.table, Name: setOpen, KeyType: nftables.TypeIFName, KeyByteOrder: here},
 		{Table: r.table, Name: setLeases, KeyType: lease, Concatenation: true},
-		{Table: r.table, Name: setNAT, KeyType: nftables.TypeIPAddr},
+		{Table: r.table, Name: setNAT, KeyType: way, Concatenation: true},
 		{Table: r.table, Name: setUp, KeyType: nftables.TypeIFIndex, KeyByteOrder: here},
 		{Table: r.table, Name: setOpened, KeyType: nftables.TypeIFIndex, KeyByteOrder: here},
 		hostsSet(r.table),
@@ -74,26 +75,20 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 		}
 		r.element(setLeases, key, t.Addr.AsSlice())
 		r.allow(t)
-		if t.NAT {
-			r.element(setNAT, t.Addr.AsSlice())
-		}
 	}
 	for _, l := range s.uplinks {
-		r.element(setUp, binaryutil.NativeEndian.PutUint32(uint32(l.Attrs().Index)))
+		index := binaryutil.NativeEndian.PutUint32(uint32(l.Attrs().Index))
+		r.element(setUp, index)
+		for _, t := range c.Taps {
+			if t.NAT {
+				r.element(setNAT, t.Addr.AsSlice(), index)
+			}
+		}
 	}
 	for _, l := range s.opened {
 		r.element(setOpened, binaryutil.NativeEndian.PutUint32(uint32(l.Attrs().Index)))
 	}
-	// Before connections are tracked: a guest fills no table with what it made up.
-	// Before others' rules lead anything elsewhere, too.
-	first := [][]expr.Any{join(in(setTaps), notIPv4, drop), join(in(setTaps), notLeased, drop)}
-	for _, p := range metadata {
-		if !s.net.Prefix.Overlaps(p) { // there it is a VM's
-			first = append(first, join(in(setTaps), to(p), drop))
-		}
-	}
-	first = append(first, untracked(s.net))
-	r.chain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityRaw, first...)
+	s.first(r)
 	gateway := s.net.Gateway.AsSlice()
 	input := [][]expr.Any{join(in(setTaps), replies, pass), join(in(setTaps), pingTo(gateway), toBegin)}
 	if c.Names != 0 {
@@ -107,29 +102,50 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 	r.chain("input", nftables.ChainHookInput, nftables.ChainPriorityFilter, append(input, join(in(setTaps), allowed(gateway), toBegin), join(in(setTaps), drop))...)
 	s.addPublish(r, c)
 	s.forward(r, c)
-	if len(r.elems[setNAT]) > 0 {
+	if slices.ContainsFunc(c.Taps, func(t network.Tap) bool { return t.NAT }) {
 		r.chain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,
-			join(isIPv4, source, among(setNAT), outBy(setUp), []expr.Any{&expr.Masq{}})).Type = nftables.ChainTypeNAT
+			join(isIPv4, load(sourceAt, oif), among(setNAT), []expr.Any{&expr.Masq{}})).Type = nftables.ChainTypeNAT
 	}
 	return r
 }
 
-// forward adds the rules of what goes through the host. What most packets are comes first.
+// first adds the rules that each packet meets before its connection is tracked: a guest
+// fills no table with what it made up, and has no part in others' connections. They come
+// before others' rules lead anything elsewhere, too. What is no guest's is asked for its
+// source and the first letters of its link, since a set costs several times of that.
+func (s *setter) first(r *ruleset) {
+	const guest = "guest"
+	known := [][]expr.Any{join(notVersion4, drop)}
+	for _, p := range metadata {
+		if !s.net.Prefix.Overlaps(p) { // there it is a VM's
+			known = append(known, join(to(p), drop))
+		}
+	}
+	r.regular(guest, append(known, untracked(s.net))...)
+	r.chain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityRaw,
+		join(from(s.net.Prefix), leased, goTo(guest)),
+		join(inPrefix(addr.TapPrefix(s.tag)), in(setTaps), drop))
+}
+
+// forward adds the rules of what goes through the host. What most packets are comes
+// first: of a connection between a VM with NAT and the world, whoever began it. A tap
+// sends with no other address than its VM's.
 func (s *setter) forward(r *ruleset, c network.Config) {
 	const world = "world"
 	r.regular(world,
-		join(answers, pass),          // of what has passed what follows
 		join(to(s.net.Prefix), drop), // nobody has it now: it is not for the world
 		join(invalid, drop),          // it would go out with the guest's address
 		join(privileged(unix.IPPROTO_TCP), drop),
 		join(privileged(unix.IPPROTO_UDP, ntp, ike), drop),
 		toBegin)
 	outward, inward := join(in(setTaps), outBy(setUp)), join(isIPv4, inBy(setUp), out(setTaps))
-	r.chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter, slices.Concat(repliesOfPublished(c, outward), [][]expr.Any{
-		join(outward, source, among(setNAT), goTo(world)),
-		join(inward, from(s.net.Prefix), drop), // no VM is there, whatever a connection of one's says
+	r.chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter, slices.Concat([][]expr.Any{
+		join(from(s.net.Prefix), load(sourceAt, oif), among(setNAT), answers, pass),
+		join(from(s.net.Prefix), inward, drop), // no VM is there, whatever a connection of one's says
+		join(to(s.net.Prefix), version4, load(destinationAt, iif), among(setNAT), answers, pass),
+	}, repliesOfPublished(c, outward), [][]expr.Any{
+		join(in(setTaps), load(sourceAt, oif), among(setNAT), goTo(world)),
 	}, comersByPublished(c, inward), [][]expr.Any{
-		join(inward, destination, among(setNAT), answers, pass),
 		join(in(setOpen), out(setOpen), pass),
 		join(in(setTaps), drop),
 		join(out(setTaps), drop),

@@ -162,6 +162,8 @@ func place(n uint32) uint32 {
 
 type loader func(register uint32) expr.Any
 
+func iif(to uint32) expr.Any     { return &expr.Meta{Key: expr.MetaKeyIIF, Register: to} }
+func oif(to uint32) expr.Any     { return &expr.Meta{Key: expr.MetaKeyOIF, Register: to} }
 func l4proto(to uint32) expr.Any { return &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: to} }
 
 func payload(base expr.PayloadBase, offset, length uint32) loader {

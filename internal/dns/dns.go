@@ -81,6 +81,10 @@ func listen(ctx context.Context, at netip.AddrPort, h handler) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
+	quick, err := newQuickConn(pc, h)
+	if err != nil {
+		return nil, errors.Join(err, l.Close(), pc.Close())
+	}
 	s := &Server{addr: l.Addr().(*net.TCPAddr).AddrPort(), failed: make(chan error, 2), stop: func() {}}
 	if guests {
 		s.stop = h.outside.stop
@@ -91,7 +95,7 @@ func listen(ctx context.Context, at netip.AddrPort, h handler) (*Server, error) 
 		ReadTimeout: firstQuery, MaxTCPQueries: maxQueries,
 		IdleTimeout: func() time.Duration { return idle },
 	}
-	s.udp = &dns.Server{PacketConn: &quickConn{UDPConn: pc, handler: h}, Handler: h, MsgAcceptFunc: accept, UDPSize: payload}
+	s.udp = &dns.Server{PacketConn: quick, Handler: h, MsgAcceptFunc: accept, UDPSize: payload}
 	for _, srv := range []*dns.Server{s.udp, s.tcp} {
 		up := make(chan struct{})
 		srv.NotifyStartedFunc = func() { close(up) }

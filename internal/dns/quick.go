@@ -6,8 +6,12 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
+	"syscall"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 )
 
 // A quickConn answers by itself what is asked most, as it reads it: a question by UDP
@@ -16,26 +20,56 @@ import (
 // take each message apart, give it a goroutine and put the answer together takes twice
 // the time of the same in a C program.
 type quickConn struct {
-	*net.UDPConn
+	*net.UDPConn // of IPv4
 	handler
-	out []byte
+	waits  syscall.RawConn
+	socket rawSocket
+	out    []byte
 }
+
+func newQuickConn(c *net.UDPConn, h handler) (*quickConn, error) {
+	waits, err := c.SyscallConn()
+	return &quickConn{UDPConn: c, handler: h, waits: waits}, err
+}
+
+// atOnce is how many messages are answered before other goroutines have their turn.
+const atOnce = 64
 
 // ReadFrom implements net.PacketConn: it reads what it did not answer itself. There is
 // one reader.
-func (c *quickConn) ReadFrom(b []byte) (int, net.Addr, error) {
-	for {
-		n, from, err := c.ReadFromUDPAddrPort(b)
-		if err != nil {
-			return 0, nil, err
+func (c *quickConn) ReadFrom(b []byte) (n int, from net.Addr, err error) {
+	for from == nil && err == nil {
+		var failed syscall.Errno
+		err = c.waits.Read(func(fd uintptr) (done bool) {
+			n, from, failed = c.serve(fd, b)
+			return failed != unix.EAGAIN
+		})
+		if err == nil && failed != 0 {
+			err = &net.OpError{Op: "read", Net: "udp", Addr: c.LocalAddr(), Err: os.NewSyscallError("recvfrom", failed)}
 		}
-		if c.out = c.answer(c.out[:0], b[:n], from.Addr().Unmap()); len(c.out) == 0 {
-			return n, net.UDPAddrFromAddrPort(from), nil
-		}
-		if _, err := c.WriteToUDPAddrPort(c.out, from); err != nil {
-			c.log.Debug("answer a name", "asker", from, "err", err)
+		if from == nil {
+			runtime.Gosched()
 		}
 	}
+	return n, from, err
+}
+
+// serve answers messages until it has one that the library has to answer, which is
+// of n bytes and in b, or there is none any more, or for the time being enough.
+func (c *quickConn) serve(fd uintptr, b []byte) (n int, from net.Addr, failed syscall.Errno) {
+	for range atOnce {
+		if n, failed = c.socket.receive(fd, b); failed != 0 {
+			return 0, nil, failed
+		}
+		asker := c.socket.sender()
+		if c.out = c.answer(c.out[:0], b[:n], asker.Addr()); len(c.out) == 0 {
+			return n, net.UDPAddrFromAddrPort(asker), 0
+		}
+		if failed := c.socket.reply(fd, c.out); failed != 0 {
+			c.log.Debug("answer a name", "asker", asker, "err", failed)
+		}
+	}
+	return 0, nil, 0
 }
 
 // answer appends the answer to message q, nothing if that is not for a quickConn.

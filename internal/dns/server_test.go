@@ -257,3 +257,40 @@ func TestConnections(t *testing.T) {
 		t.Errorf("only %d questions in a connection", answers)
 	}
 }
+
+// Who asks much at once is answered each of it, and so is another one: what the server
+// answers by itself, what it leaves to the library, and what is no question in between.
+func TestManyAtOnce(t *testing.T) {
+	s := serve(t, fixed(sample()))
+	a, b := dial(t, s, "udp"), dial(t, s, "udp")
+	const many = 40 // of three messages and two askers: a socket holds 270
+	for n := range many {
+		for _, c := range []net.Conn{a, b} {
+			q := new(mdns.Msg).SetQuestion([]string{"web.vm.", "3.16.9.10.in-addr.arpa."}[n%2], []uint16{mdns.TypeA, mdns.TypePTR}[n%2])
+			q.Id = uint16(n)
+			for _, raw := range [][]byte{{}, {1}, pack(t, q)} {
+				if _, err := c.Write(raw); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	for _, c := range []net.Conn{a, b} {
+		seen := map[uint16]bool{}
+		for range many {
+			raw := make([]byte, mdns.MaxMsgSize)
+			n, err := c.Read(raw)
+			if err != nil {
+				t.Fatalf("after %d answers: %v", len(seen), err)
+			}
+			m := new(mdns.Msg)
+			if err := m.Unpack(raw[:n]); err != nil || len(m.Answer) != 1 || int(m.Id)%2 != map[uint16]int{mdns.TypeA: 0, mdns.TypePTR: 1}[m.Question[0].Qtype] {
+				t.Errorf("answered with %v (%v)", m, err)
+			}
+			seen[m.Id] = true
+		}
+		if len(seen) != many {
+			t.Errorf("%d of %d questions were answered", len(seen), many)
+		}
+	}
+}

@@ -43,8 +43,7 @@ func TestDependencies(t *testing.T) {
 // them for names. 110 let guests to single ports of the host, and hold each to its
 // part of the host's table of connections. Published ports are 380: what a socket
 // is, the rules that lead what would be its to a VM, and whether a firewall forbids
-// that, and when one comes 100. One look at the host for all of a Set is 50, and
-// rules that look at each condition once 75.
+// that, and when one comes 100. One look at the host for all of a Set is 50.
 func TestSmall(t *testing.T) {
 	// Of these, 690 make root disks (blockdev), and 70 check and carry requests
 	// for them: loop and mapper ioctls, the checks of two foreign files, udev.

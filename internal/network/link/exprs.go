@@ -108,6 +108,11 @@ func privileged(proto byte, some ...uint16) []expr.Any {
 // dns is the port that names are asked for at.
 const dns = 53
 
+// at matches an IPv4 destination.
+func at(address []byte) []expr.Any {
+	return join(destination, []expr.Any{&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: address}})
+}
+
 // between matches an IPv4 destination from first to last.
 func between(first, last []byte) []expr.Any {
 	return join(destination, []expr.Any{
@@ -138,8 +143,7 @@ func lead(address []byte, port uint16) []expr.Any {
 // pingTo matches an echo request to an IPv4 address.
 func pingTo(address []byte) []expr.Any {
 	const echoRequest = 8
-	return join(destination, []expr.Any{
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: address},
+	return join(at(address), []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMP}},
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},

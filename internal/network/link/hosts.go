@@ -25,11 +25,8 @@ func (r *ruleset) allow(t network.Tap) {
 // let to. From a privileged port of its own it is not: to who trusts those, as NFS
 // servers do, it would speak as the root that the host's user is not.
 func allowed(gateway []byte) []expr.Any {
-	is := func(op expr.CmpOp, data []byte) []expr.Any {
-		return []expr.Any{&expr.Cmp{Op: op, Register: 1, Data: data}}
-	}
-	return join(destination, is(expr.CmpOpEq, gateway), load(sourceAt, l4proto, toPort), among(setHosts),
-		load(fromPort), is(expr.CmpOpGte, binaryutil.BigEndian.PutUint16(1024)))
+	return join(at(gateway), load(sourceAt, l4proto, toPort), among(setHosts),
+		load(fromPort), []expr.Any{&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: binaryutil.BigEndian.PutUint16(1024)}})
 }
 
 // replies are answers in a connection that the host began, and errors about any. What a

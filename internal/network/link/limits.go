@@ -32,8 +32,13 @@ const begin = "begin"
 
 var toBegin = goTo(begin)
 
+// goTo goes on in a chain, jumpTo in a chain and then here.
 func goTo(chain string) []expr.Any {
 	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}
+}
+
+func jumpTo(chain string) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
 }
 
 // limit adds the chain, and the sets that the kernel keeps each guest's numbers in.
@@ -69,15 +74,6 @@ var notNew = []expr.Any{
 // keep matches what e does, which each address has for itself.
 func keep(set string, e expr.Any) []expr.Any {
 	return []expr.Any{&expr.Dynset{SrcRegKey: 1, SetName: set, Operation: uint32(unix.NFT_DYNSET_OP_ADD), Exprs: []expr.Any{e}}}
-}
-
-// regular is a chain that others go to.
-func (r *ruleset) regular(name string, rules ...[]expr.Any) {
-	c := &nftables.Chain{Table: r.table, Name: name}
-	r.chains = append(r.chains, c)
-	for _, e := range rules {
-		r.rules[name] = append(r.rules[name], &nftables.Rule{Table: r.table, Chain: c, Exprs: e})
-	}
 }
 
 // untracked takes what goes to another VM's address out of the host's table: whether

@@ -42,7 +42,6 @@ type ruleset struct {
 	elems  map[string][]nftables.SetElement // by set
 	chains []*nftables.Chain
 	rules  map[string][]*nftables.Rule // by chain
-	nests  int                         // chains that others jump to
 }
 
 func (s *setter) table() *nftables.Table {
@@ -89,17 +88,7 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 		r.element(setOpened, binaryutil.NativeEndian.PutUint32(uint32(l.Attrs().Index)))
 	}
 	s.first(r)
-	gateway := s.net.Gateway.AsSlice()
-	input := [][]expr.Any{join(in(setTaps), replies, pass), join(in(setTaps), pingTo(gateway), toBegin)}
-	if c.Names != 0 {
-		var asks [][]expr.Any
-		for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-			asks = append(asks, join(in(setTaps), between(gateway, s.net.Resolver.AsSlice()), port(proto, dns), lead(gateway, c.Names)))
-			input = append(input, join(in(setTaps), between(gateway, gateway), port(proto, c.Names), toBegin))
-		}
-		r.chain("names", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, asks...).Type = nftables.ChainTypeNAT
-	}
-	r.chain("input", nftables.ChainHookInput, nftables.ChainPriorityFilter, append(input, join(in(setTaps), allowed(gateway), toBegin), join(in(setTaps), drop))...)
+	s.input(r, c)
 	s.addPublish(r, c)
 	s.forward(r, c)
 	if slices.ContainsFunc(c.Taps, func(t network.Tap) bool { return t.NAT }) {
@@ -127,11 +116,31 @@ func (s *setter) first(r *ruleset) {
 		join(inPrefix(addr.TapPrefix(s.tag)), in(setTaps), drop))
 }
 
+// input adds the rules of what comes to the host, and of what is led to who answers for
+// names.
+func (s *setter) input(r *ruleset, c network.Config) {
+	const asks, host = "asks", "host"
+	gateway := s.net.Gateway.AsSlice()
+	own := [][]expr.Any{join(replies, pass), join(pingTo(gateway), toBegin)}
+	if c.Names != 0 {
+		var led [][]expr.Any
+		for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+			led = append(led, join(port(proto, dns), lead(gateway, c.Names)))
+			own = append(own, join(at(gateway), port(proto, c.Names), toBegin))
+		}
+		r.regular(asks, led...)
+		r.chain("names", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest,
+			join(in(setTaps), between(gateway, s.net.Resolver.AsSlice()), goTo(asks))).Type = nftables.ChainTypeNAT
+	}
+	r.regular(host, append(own, join(allowed(gateway), toBegin), drop)...)
+	r.chain("input", nftables.ChainHookInput, nftables.ChainPriorityFilter, join(in(setTaps), goTo(host)))
+}
+
 // forward adds the rules of what goes through the host. What most packets are comes
 // first: of a connection between a VM with NAT and the world, whoever began it. A tap
 // sends with no other address than its VM's.
 func (s *setter) forward(r *ruleset, c network.Config) {
-	const world = "world"
+	const world, inside = "world", "inside"
 	r.regular(world,
 		join(to(s.net.Prefix), drop), // nobody has it now: it is not for the world
 		join(invalid, drop),          // it would go out with the guest's address
@@ -139,13 +148,14 @@ func (s *setter) forward(r *ruleset, c network.Config) {
 		join(privileged(unix.IPPROTO_UDP, ntp, ike), drop),
 		toBegin)
 	outward, inward := join(in(setTaps), outBy(setUp)), join(isIPv4, inBy(setUp), out(setTaps))
+	r.regular(inside,
+		join(load(sourceAt, oif), among(setNAT), answers, pass),
+		join(inward, drop)) // no VM is there, whatever a connection of one's says
 	r.chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter, slices.Concat([][]expr.Any{
-		join(from(s.net.Prefix), load(sourceAt, oif), among(setNAT), answers, pass),
-		join(from(s.net.Prefix), inward, drop), // no VM is there, whatever a connection of one's says
+		join(from(s.net.Prefix), jumpTo(inside)),
 		join(to(s.net.Prefix), version4, load(destinationAt, iif), among(setNAT), answers, pass),
-	}, repliesOfPublished(c, outward), [][]expr.Any{
+	}, published(r, c, outward, inward), [][]expr.Any{
 		join(in(setTaps), load(sourceAt, oif), among(setNAT), goTo(world)),
-	}, comersByPublished(c, inward), [][]expr.Any{
 		join(in(setOpen), out(setOpen), pass),
 		join(in(setTaps), drop),
 		join(out(setTaps), drop),
@@ -162,9 +172,20 @@ func (r *ruleset) element(set string, key ...[]byte) {
 func (r *ruleset) chain(name string, hook *nftables.ChainHook, prio *nftables.ChainPriority, rules ...[]expr.Any) *nftables.Chain {
 	accept := nftables.ChainPolicyAccept
 	c := &nftables.Chain{Table: r.table, Name: name, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: prio, Policy: &accept}
-	r.chains = append(r.chains, c)
-	r.put(c, r.nest(name, rules))
+	r.add(c, rules)
 	return c
+}
+
+// regular is a chain that others go to.
+func (r *ruleset) regular(name string, rules ...[]expr.Any) {
+	r.add(&nftables.Chain{Table: r.table, Name: name}, rules)
+}
+
+func (r *ruleset) add(c *nftables.Chain, rules [][]expr.Any) {
+	r.chains = append(r.chains, c)
+	for _, e := range rules {
+		r.rules[c.Name] = append(r.rules[c.Name], &nftables.Rule{Table: r.table, Chain: c, Exprs: e})
+	}
 }
 
 // nftables is one connection for all of an Apply: to open and close one for each look
@@ -199,7 +220,7 @@ func (s *setter) setRules(c network.Config) {
 	}
 	s.do(needed, "set rules", func() error {
 		if anew {
-			if err := want.add(nft); err != nil {
+			if err := want.make(nft); err != nil {
 				return err
 			}
 		}
@@ -218,8 +239,8 @@ func (s *setter) setRules(c network.Config) {
 	s.endLed(before, want.elems)
 }
 
-// add has the table made anew, without elements.
-func (r *ruleset) add(nft *nftables.Conn) error {
+// make has the table made anew, without elements.
+func (r *ruleset) make(nft *nftables.Conn) error {
 	nft.AddTable(r.table) // or the deletion fails where there is none
 	nft.DelTable(r.table)
 	nft.AddTable(r.table)

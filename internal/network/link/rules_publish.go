@@ -71,32 +71,25 @@ func (s *setter) addPublish(r *ruleset, c network.Config) {
 		}
 	}
 	here := join(isIPv4, inBy(setDoors), toHost, markedSocket(mark(s.uid)))
-	r.chain("publish", nftables.ChainHookPrerouting, afterOthersNAT,
-		join(here, load(destinationAt, l4proto, toPort), leadBy(mapPorts)),
-		join(here, load(l4proto, toPort), leadBy(mapAnywhere))).Type = nftables.ChainTypeNAT
+	const led = "led"
+	r.regular(led,
+		join(load(destinationAt, l4proto, toPort), leadBy(mapPorts)),
+		join(load(l4proto, toPort), leadBy(mapAnywhere)))
+	r.chain("publish", nftables.ChainHookPrerouting, afterOthersNAT, join(here, goTo(led))).Type = nftables.ChainTypeNAT
 }
 
-// repliesOfPublished lets VMs answer who came by a published port, and nobody else.
-func repliesOfPublished(c network.Config, outward []expr.Any) [][]expr.Any {
+// published lets in who comes by a published port, and VMs answer them, and nobody else,
+// with errors about either.
+func published(r *ruleset, c network.Config, outward, inward []expr.Any) [][]expr.Any {
+	const comers, replies = "comers", "replies"
 	if len(c.Ports) == 0 {
 		return nil
 	}
-	led := join(outward, isIPv4, destinationChanged, direction(1))
+	r.regular(replies, join(load(l4proto, sourceAt, fromPort), among(setPublished), pass), join(related, pass))
+	r.regular(comers, join(load(l4proto, destinationAt, toPort), among(setPublished), pass), join(related, pass))
 	return [][]expr.Any{
-		join(led, load(l4proto, sourceAt, fromPort), among(setPublished), pass),
-		join(led, related, pass),
-	}
-}
-
-// comersByPublished lets in who comes by a published port, and errors about answers.
-func comersByPublished(c network.Config, inward []expr.Any) [][]expr.Any {
-	if len(c.Ports) == 0 {
-		return nil
-	}
-	led := join(inward, destinationChanged, direction(0))
-	return [][]expr.Any{
-		join(led, load(l4proto, destinationAt, toPort), among(setPublished), pass),
-		join(led, related, pass),
+		join(outward, isIPv4, destinationChanged, direction(1), jumpTo(replies)),
+		join(inward, destinationChanged, direction(0), jumpTo(comers)),
 	}
 }
 

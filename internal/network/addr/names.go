@@ -47,9 +47,11 @@ func TapMAC(uid uint32, tag string, vm banger.VMID) string { return linkMAC(uid,
 // the link as banger's until it has an alias.
 func GatewayMAC(uid uint32, tag string) string { return linkMAC(uid, tag, "gateway") }
 
+var letters = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
 func linkName(kind string, uid uint32, tag, what string) string {
 	h := sha256.Sum256(fmt.Appendf(nil, "banger link %d %s %s", uid, tag, what))
-	return kind + tag + strings.ToLower(base32.StdEncoding.EncodeToString(h[:]))[:9]
+	return kind + tag + letters.EncodeToString(h[:6])[:9]
 }
 
 func linkMAC(uid uint32, tag, what string) string {

@@ -84,10 +84,13 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 			err = errors.Join(err, s.nft.CloseLasting())
 		}
 	}()
+	for _, t := range c.Taps {
+		s.taps = append(s.taps, s.tap(t))
+	}
 	s.survey()
 	s.refuse(c, r.resolvs)
 	s.refusePorts(c)
-	s.removeTaps(c)
+	s.removeTaps()
 	if len(c.Taps) > 0 {
 		s.setGateway()
 	}
@@ -95,7 +98,7 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 	s.setPassages(c)
 	if len(c.Taps) > 0 {
 		s.setRules(c)
-		s.setTaps(c)
+		s.setTaps()
 		s.openUplinks()
 	} else {
 		s.removeRules()
@@ -125,11 +128,12 @@ func (r *Router) Gateway(tag string) (int, error) {
 // this tag, as says the alias of each link, which none but root can write.
 type setter struct {
 	*netlink.Handle
-	nft *nftables.Conn // the one of this Apply: see nftables
-	uid uint32
-	tag string
-	net network.Subnet
-	own string // begins the aliases
+	nft  *nftables.Conn // the one of this Apply: see nftables
+	uid  uint32
+	tag  string
+	net  network.Subnet
+	own  string // begins the aliases
+	taps []tap
 	limits
 
 	names map[string]netlink.Link // all links of the host
@@ -150,8 +154,19 @@ type setter struct {
 const gatewayOf = "gateway subnet="
 
 func (s *setter) gatewayAlias() string { return s.own + gatewayOf + s.net.Prefix.String() }
-func (s *setter) tapAlias(t network.Tap) string {
-	return s.own + "vm=" + string(t.VM) + " address=" + t.Addr.String()
+
+// A tap is one that there is to be, with what follows from it.
+type tap struct {
+	network.Tap
+	name, alias, mac string
+	owner            uint32
+}
+
+func (s *setter) tap(t network.Tap) tap {
+	return tap{
+		Tap: t, name: addr.TapName(s.uid, s.tag, t.VM), alias: s.own + "vm=" + string(t.VM) + " address=" + t.Addr.String(),
+		mac: addr.TapMAC(s.uid, s.tag, t.VM), owner: addr.TapOwner(s.uid, s.tag, s.net.Prefix, t.Addr),
+	}
 }
 
 // do makes one change if it is needed, and is where a test makes it fail.
@@ -196,14 +211,13 @@ func (s *setter) free(name string) error {
 		WithRemedy("see what it is, and delete it: ip -d link show %s", name)
 }
 
-// removeTaps removes the taps that c does not have: also those whose VM has
+// removeTaps removes the taps that are not to be: also those whose VM has
 // another address now, and those that are not what setTap makes. With them goes
 // the gateway's link of another subnet.
-func (s *setter) removeTaps(c network.Config) {
+func (s *setter) removeTaps() {
 	keep := map[string]bool{s.gatewayAlias(): true}
-	for _, t := range c.Taps {
-		alias := s.tapAlias(t)
-		keep[alias] = s.usable(s.mine[alias], t)
+	for _, t := range s.taps {
+		keep[t.alias] = s.usable(s.mine[t.alias], t)
 	}
 	for alias, l := range s.mine {
 		s.do(!keep[alias], "delete tap", func() error {

@@ -28,9 +28,9 @@ const maxTaps = 1024
 // address. What is there already may stay, and what goes may always go: a VPN that
 // comes later must not keep VMs from being stopped.
 func (s *setter) refuse(c network.Config, resolvs []string) {
-	added := func(t network.Tap) bool { return s.mine[s.tapAlias(t)] == nil }
+	added := func(t tap) bool { return s.mine[t.alias] == nil }
 	moved := len(c.Taps) > 0 && s.hasOtherGateway()
-	if s.err != nil || !moved && !slices.ContainsFunc(c.Taps, added) {
+	if s.err != nil || !moved && !slices.ContainsFunc(s.taps, added) {
 		return
 	}
 	s.refuseOthers(c)

@@ -39,7 +39,7 @@ var metadata = []netip.Prefix{
 type ruleset struct {
 	table  *nftables.Table
 	sets   []*nftables.Set
-	elems  map[string][]nftables.SetElement // by set
+	elems  map[string]elements // by set
 	chains []*nftables.Chain
 	rules  map[string][]*nftables.Rule // by chain
 }
@@ -51,7 +51,7 @@ func (s *setter) table() *nftables.Table {
 func (s *setter) tableName() string { return fmt.Sprintf("%s%d_%s", prefix, s.uid, s.tag) }
 
 func (s *setter) ruleset(c network.Config) *ruleset {
-	r := &ruleset{table: s.table(), elems: map[string][]nftables.SetElement{}, rules: map[string][]*nftables.Rule{}}
+	r := &ruleset{table: s.table(), elems: map[string]elements{}, rules: map[string][]*nftables.Rule{}}
 	lease := nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr)
 	way := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIFIndex)
 	here := binaryutil.NativeEndian // tells nft(8) how to print keys
@@ -65,15 +65,15 @@ func (s *setter) ruleset(c network.Config) *ruleset {
 		hostsSet(r.table),
 	}
 	r.limit(s.limits)
-	for _, t := range c.Taps {
+	for _, t := range s.taps {
 		key := make([]byte, unix.IFNAMSIZ)
-		copy(key, addr.TapName(s.uid, s.tag, t.VM))
+		copy(key, t.name)
 		r.element(setTaps, key)
 		if !t.Isolated {
 			r.element(setOpen, key)
 		}
 		r.element(setLeases, key, t.Addr.AsSlice())
-		r.allow(t)
+		r.allow(t.Tap)
 	}
 	for _, l := range s.uplinks {
 		index := binaryutil.NativeEndian.PutUint32(uint32(l.Attrs().Index))
@@ -166,7 +166,7 @@ func (s *setter) forward(r *ruleset, c network.Config) {
 }
 
 func (r *ruleset) element(set string, key ...[]byte) {
-	r.elems[set] = append(r.elems[set], nftables.SetElement{Key: slices.Concat(key...)})
+	r.lead(set, nil, key...)
 }
 
 func (r *ruleset) chain(name string, hook *nftables.ChainHook, prio *nftables.ChainPriority, rules ...[]expr.Any) *nftables.Chain {
@@ -215,7 +215,7 @@ func (s *setter) setRules(c network.Config) {
 			continue // the kernel's own
 		}
 		was, is := got.elems[set.Name], want.elems[set.Name]
-		gone[set.Name], come[set.Name] = without(was, is), without(is, was)
+		gone[set.Name], come[set.Name] = was.without(is), is.without(was)
 		needed = needed || len(gone[set.Name])+len(come[set.Name]) > 0
 	}
 	s.do(needed, "set rules", func() error {
@@ -270,20 +270,6 @@ func chunks(f func(*nftables.Set, []nftables.SetElement) error, set *nftables.Se
 	return nil
 }
 
-// without returns the elements of a that b lacks, or has with another value.
-func without(a, b []nftables.SetElement) (only []nftables.SetElement) {
-	has := make(map[string]string, len(b))
-	for _, e := range b {
-		has[string(e.Key)] = string(e.Val)
-	}
-	for _, e := range a {
-		if val, ok := has[string(e.Key)]; !ok || val != string(e.Val) {
-			only = append(only, e)
-		}
-	}
-	return only
-}
-
 // removeRules removes the table if there is one.
 func (s *setter) removeRules() {
 	nft := s.nftables()
@@ -304,16 +290,7 @@ func (s *setter) readRules(nft *nftables.Conn) *ruleset {
 		return r
 	}
 	r.sets = list(s, "sets", func() ([]*nftables.Set, error) { return nft.GetSets(r.table) })
-	r.elems = list(s, "elements", func() (all map[string][]nftables.SetElement, err error) {
-		all = map[string][]nftables.SetElement{}
-		for _, set := range r.sets {
-			if set.Dynamic || err != nil {
-				continue
-			}
-			all[set.Name], err = nft.GetSetElements(set)
-		}
-		return all, err
-	})
+	r.elems = list(s, "elements", func() (map[string]elements, error) { return readElements(r.table, r.sets) })
 	for _, c := range list(s, "chains", func() ([]*nftables.Chain, error) { return nft.ListChainsOfTableFamily(want.Family) }) {
 		if c.Table.Name == want.Name {
 			r.chains = append(r.chains, c)

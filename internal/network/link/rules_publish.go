@@ -57,7 +57,6 @@ func (s *setter) addPublish(r *ruleset, c network.Config) {
 	for _, t := range c.Taps {
 		addresses[t.VM] = t.Addr
 	}
-	published := map[string]bool{}
 	for _, p := range c.Ports {
 		to := slices.Concat(addresses[p.VM].AsSlice(), service(p.Guest))
 		if at := p.Host.Addr(); at.IsUnspecified() {
@@ -65,10 +64,7 @@ func (s *setter) addPublish(r *ruleset, c network.Config) {
 		} else {
 			r.lead(mapPorts, to, at.AsSlice(), protocol(p.Proto), service(p.Host.Port()))
 		}
-		if key := slices.Concat(protocol(p.Proto), to); !published[string(key)] {
-			published[string(key)] = true
-			r.element(setPublished, key)
-		}
+		r.element(setPublished, protocol(p.Proto), to)
 	}
 	here := join(isIPv4, inBy(setDoors), toHost, markedSocket(mark(s.uid)))
 	const led = "led"
@@ -95,16 +91,19 @@ func published(r *ruleset, c network.Config, outward, inward []expr.Any) [][]exp
 
 // lead adds an element to a map.
 func (r *ruleset) lead(name string, to []byte, key ...[]byte) {
-	r.elems[name] = append(r.elems[name], nftables.SetElement{Key: slices.Concat(key...), Val: to})
+	if r.elems[name] == nil {
+		r.elems[name] = elements{}
+	}
+	r.elems[name][string(slices.Concat(key...))] = string(to)
 }
 
 // endLed ends connections by ports that lead elsewhere now, or nowhere: as long as one
 // of UDP is not silent it would be led where it was led first. Where the kernel does
 // not tell its connections they end by themselves.
-func (s *setter) endLed(was, is map[string][]nftables.SetElement) {
+func (s *setter) endLed(was, is map[string]elements) {
 	gone := ways{}
 	for _, name := range []string{mapPorts, mapAnywhere} {
-		for _, e := range without(was[name], is[name]) {
+		for _, e := range was[name].without(is[name]) {
 			gone[string(slices.Concat(e.Key[len(e.Key)-8:], e.Val))] = true
 		}
 	}

@@ -12,8 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger"
-	"banger/internal/network"
-	"banger/internal/network/addr"
 )
 
 const tunDevice = "/dev/net/tun"
@@ -26,17 +24,19 @@ func openTun() (fd int, err error) {
 }
 
 // setTaps makes taps, or mends those that are there.
-func (s *setter) setTaps(c network.Config) {
+func (s *setter) setTaps() {
 	// A route that was there at first, and of which nothing here took link or address,
 	// is there still.
-	to := map[netip.Prefix][]netlink.Route{}
-	for _, r := range list(s, "routes", s.allRoutes) {
-		if r.Table == unix.RT_TABLE_MAIN {
-			to[toPrefix(r.Dst)] = append(to[toPrefix(r.Dst)], r)
+	to := map[netip.Prefix][]*netlink.Route{}
+	routes := list(s, "routes", s.allRoutes)
+	for i := range routes {
+		if r := &routes[i]; r.Table == unix.RT_TABLE_MAIN {
+			dst := toPrefix(r.Dst)
+			to[dst] = append(to[dst], r)
 		}
 	}
-	for _, t := range c.Taps {
-		l := s.mine[s.tapAlias(t)]
+	for _, t := range s.taps {
+		l := s.mine[t.alias]
 		if l == nil && s.err == nil {
 			l = s.addTap(t)
 		}
@@ -51,50 +51,49 @@ func (s *setter) setTaps(c network.Config) {
 
 // usable reports whether a tap that is s's by its alias is what addTap makes.
 // Its owner is the kernel's word; root's taps were root's own once.
-func (s *setter) usable(l netlink.Link, want network.Tap) bool {
+func (s *setter) usable(l netlink.Link, want tap) bool {
 	t, ok := l.(*netlink.Tuntap)
-	return ok && t.Mode == netlink.TUNTAP_MODE_TAP && (t.Owner == addr.TapOwner(s.uid, s.tag, s.net.Prefix, want.Addr) || t.Owner == s.uid) && !t.NonPersist && t.Flags&netlink.TUNTAP_MULTI_QUEUE == 0 &&
-		t.Name == addr.TapName(s.uid, s.tag, want.VM) && t.HardwareAddr.String() == addr.TapMAC(s.uid, s.tag, want.VM)
+	return ok && t.Mode == netlink.TUNTAP_MODE_TAP && (t.Owner == want.owner || t.Owner == s.uid) && !t.NonPersist && t.Flags&netlink.TUNTAP_MULTI_QUEUE == 0 &&
+		t.Name == want.name && t.HardwareAddr.String() == want.mac
 }
 
 // addTap makes a tap that outlives its maker as the last thing: until it has
 // owner, alias, address and sysctls, the kernel removes it with the descriptor.
-func (s *setter) addTap(t network.Tap) (l netlink.Link) {
-	name, owner := addr.TapName(s.uid, s.tag, t.VM), int(addr.TapOwner(s.uid, s.tag, s.net.Prefix, t.Addr))
-	mac, err := net.ParseMAC(addr.TapMAC(s.uid, s.tag, t.VM))
+func (s *setter) addTap(t tap) (l netlink.Link) {
+	mac, err := net.ParseMAC(t.mac)
 	fd, terr := openTun()
 	if terr == nil {
 		defer unix.Close(fd)
 	}
-	if s.err = errors.Join(err, terr, s.free(name)); s.err != nil {
+	if s.err = errors.Join(err, terr, s.free(t.name)); s.err != nil {
 		return nil
 	}
 	s.do(true, "add tap", func() (err error) {
-		r, err := unix.NewIfreq(name)
+		r, err := unix.NewIfreq(t.name)
 		if err != nil {
 			return err
 		}
 		r.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_TUN_EXCL)
 		return unix.IoctlIfreq(fd, unix.TUNSETIFF, r)
 	})
-	l = list(s, "tap", func() (netlink.Link, error) { return s.LinkByName(name) })
-	s.do(true, "give tap its owner", func() error { return unix.IoctlSetInt(fd, unix.TUNSETOWNER, owner) })
-	s.do(true, "name tap", func() error { return s.LinkSetAlias(l, s.tapAlias(t)) })
+	l = list(s, "tap", func() (netlink.Link, error) { return s.LinkByName(t.name) })
+	s.do(true, "give tap its owner", func() error { return unix.IoctlSetInt(fd, unix.TUNSETOWNER, int(t.owner)) })
+	s.do(true, "name tap", func() error { return s.LinkSetAlias(l, t.alias) })
 	s.do(true, "give tap its address", func() error { return s.LinkSetHardwareAddr(l, mac) })
-	s.setSysctls(name, guarded...)
+	s.setSysctls(t.name, guarded...)
 	s.do(true, "keep tap", func() error { return unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1) })
 	return l
 }
 
 // setRoute leads the VM's address to its tap; packets of the host's own come
 // from the gateway's. there are the routes to that address.
-func (s *setter) setRoute(l netlink.Link, t network.Tap, there []netlink.Route) {
+func (s *setter) setRoute(l netlink.Link, t tap, there []*netlink.Route) {
 	want := netlink.Route{LinkIndex: l.Attrs().Index, Dst: host(t.Addr), Scope: netlink.SCOPE_LINK, Src: s.net.Gateway.AsSlice(), Protocol: unix.RTPROT_STATIC}
 	for _, r := range there {
 		if r.LinkIndex == want.LinkIndex && r.Src.Equal(want.Src) && r.Scope == want.Scope && r.Gw == nil {
 			return
 		}
-		s.do(r.LinkIndex == want.LinkIndex, "delete route", func() error { return s.RouteDel(&r) })
+		s.do(r.LinkIndex == want.LinkIndex, "delete route", func() error { return s.RouteDel(r) })
 	}
 	s.do(true, "add route", func() error { return s.RouteAdd(&want) })
 }

@@ -18,25 +18,30 @@ import (
 // The packages' own tests of what other machines do not have: device mapper, KVM,
 // Firecracker. Each is run as those whose tests differ.
 
-func TestSuiteOfBlockDevices(t *testing.T) { suite(t, "blockdev", root) }
-func TestSuiteOfSnapshots(t *testing.T)    { suite(t, "storage/dmsnap", dev, root) }
-func TestSuiteOfClones(t *testing.T)       { suite(t, "storage/clone", root) }
-func TestSuiteOfOverlays(t *testing.T)     { suite(t, "storage/overlay", dev, root) }
-func TestSuiteOfKVM(t *testing.T)          { suite(t, "vmm/kvm", dev, root) }
+func TestSuiteOfBlockDevices(t *testing.T) { suite(t, "blockdev", "", root) }
+func TestSuiteOfSnapshots(t *testing.T)    { suite(t, "storage/dmsnap", "", dev, root) }
+func TestSuiteOfClones(t *testing.T)       { suite(t, "storage/clone", "", root) }
+func TestSuiteOfOverlays(t *testing.T)     { suite(t, "storage/overlay", "", dev, root) }
+func TestSuiteOfKVM(t *testing.T)          { suite(t, "vmm/kvm", "", dev, root) }
 
-func TestSuiteOfFirecracker(t *testing.T)        { suite(t, "vmm/firecracker", dev) }
-func TestSuiteOfFirecrackerAsPlain(t *testing.T) { suite(t, "vmm/firecracker", plain) }
-func TestSuiteOfFirecrackerAsRoot(t *testing.T)  { suite(t, "vmm/firecracker", root) }
-func TestSuiteOfQEMU(t *testing.T)               { suite(t, "vmm/qemu", dev) }
-func TestSuiteOfQEMUAsRoot(t *testing.T)         { suite(t, "vmm/qemu", root) }
+// Guests of the suite are an initramfs, and boot in seconds.
+func TestSuiteOfFirecracker(t *testing.T)        { suite(t, "vmm/firecracker", guests, dev) }
+func TestSuiteOfFirecrackerAsPlain(t *testing.T) { suite(t, "vmm/firecracker", guests, plain) }
+func TestSuiteOfFirecrackerAsRoot(t *testing.T)  { suite(t, "vmm/firecracker", guests, root) }
+func TestSuiteOfQEMU(t *testing.T)               { suite(t, "vmm/qemu", guests, dev) }
+func TestSuiteOfQEMUAsRoot(t *testing.T)         { suite(t, "vmm/qemu", guests, root) }
+
+// guests are the tests with a real VMM. What else there is needs no KVM and is run
+// anywhere, like QEMU's guests on passt; TestStartForbidden wants an ordinary user.
+const guests = `-test.run='^(TestConformance|TestStartForbidden)$' -test.skip='^TestConformance/passt$'`
 
 // mayBeSkipped are reasons that hold here: what is another user's test is run as that
 // user in another scenario, and the rest is of hosts that are not like this one.
 var mayBeSkipped = regexp.MustCompile(`needs root|only root|needs an ordinary user|no console to attach to|this host has a device mapper|this CPU's TSC`)
 
 // suite runs the tests of a package in internal/, built with the tag faults, as each of
-// the users. What all of them skip is an error, unless the reason holds here.
-func suite(t *testing.T, pkg string, users ...string) {
+// the users, with more flags of go test's. What all of them skip is an error, unless the reason holds here.
+func suite(t *testing.T, pkg, flags string, users ...string) {
 	scenario(t, func(h *host) {
 		h.ok(root, "modprobe -a loop btrfs")
 		before := h.left()
@@ -44,7 +49,7 @@ func suite(t *testing.T, pkg string, users ...string) {
 		for _, user := range users {
 			r := h.as(user, `cd /lab/suite && export BANGER_TEST_LAB=1 BANGER_TEST_KVM=1 BANGER_RUNTIME_DIR=/lab/small \
 	BANGER_TEST_GUEST=/lab/suite/guest BANGER_TEST_ROOT=`+rootProgram+`
-exec ./test -test.v -test.timeout=14m 2>&1`)
+exec ./test -test.v -test.timeout=14m `+flags+` 2>&1`)
 			results := h.results(r.out)
 			counts := map[string]int{}
 			for _, e := range results {

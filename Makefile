@@ -33,6 +33,10 @@ bench: build ## the ratios of docs/benchmarks.md; ONLY=cp,ps for some of them, w
 	@scripts/need "make bench" $(TEST_PACKAGES) curl nftables procps dnsperf iperf3
 	@$(GO) run ./test/bench $(if $(ONLY),-only $(ONLY),-json docs/bench.json)
 
+lab-bench: build ## the ratios of Firecracker, measured in the lab (docs/bench-lab.json); BOOTS=3 for fewer rounds
+	@scripts/need "make lab-bench" $(TEST_PACKAGES)
+	@$(GO) run ./test/bench -only lab -boots $(or $(BOOTS),5) -json docs/bench-lab.json
+
 man: build ## man pages into bin/man
 	@mkdir -p bin/man && bin/banger man bin/man
 
@@ -42,4 +46,4 @@ clean: ## what was built; runtime bundles stay
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
-.PHONY: build demo check test bench man clean help lab lab-shell
+.PHONY: build demo check test bench lab-bench man clean help lab lab-shell

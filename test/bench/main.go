@@ -41,8 +41,12 @@ var groups = []group{
 	{"ps", (*bench).listed, false},
 }
 
+// apart is measured when it is asked for: it happens in another machine, and has a file of
+// its own.
+var apart = group{"lab", (*bench).lab, true}
+
 // children are the parts that have a process of their own.
-var children = map[string]func(context.Context) error{"names": serveNames, "sets": measureSets}
+var children = map[string]func(context.Context) error{"names": serveNames, "sets": measureSets, "lab": measureLab}
 
 // chosen returns the groups that a list names, with commas between; all for "".
 func chosen(only string) ([]group, error) {
@@ -55,7 +59,7 @@ func chosen(only string) ([]group, error) {
 	}
 	var some []group
 	var known []string
-	for _, g := range groups {
+	for _, g := range append(slices.Clone(groups), apart) {
 		if wanted[g.name] {
 			some = append(some, g)
 		}
@@ -68,10 +72,11 @@ func chosen(only string) ([]group, error) {
 	return some, nil
 }
 
+var boots = flag.Int("boots", 5, "boots of each kind, and at most 3 rounds of other long things")
+
 func main() {
-	boots := flag.Int("boots", 5, "boots of each kind, and at most 3 rounds of other long things")
 	execs := flag.Int("execs", 20, "commands of each kind")
-	only := flag.String("only", "", "measure only `WHAT`, with commas between: boot,exec,memory,fleet,cp,routed,set,dns,through,ps")
+	only := flag.String("only", "", "measure only `WHAT`, with commas between: boot,exec,memory,fleet,cp,routed,set,dns,through,ps; or lab")
 	child := flag.String("child", "", "be the `PART` of a measurement that has a process of its own")
 	out := flag.String("json", "", "also write the results to `FILE`")
 	flag.Parse()
@@ -96,6 +101,7 @@ type bench struct {
 	in           *installation
 	hand         *hand
 	fresh        usage // the daemon's memory right after its start
+	inside       *labReport
 }
 
 func run(ctx context.Context, b *bench, some []group, out string) (err error) {

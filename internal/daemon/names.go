@@ -65,7 +65,7 @@ func (d *daemon) serveNames(ctx context.Context) {
 	if s := d.names.server; s != nil {
 		at := s.Addr()
 		d.served.Store(&at)
-		d.routed.TellHost(ctx) // for VMs that run already
+		d.routed.TellHost() // for VMs that run already
 	}
 }
 

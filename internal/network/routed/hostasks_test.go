@@ -11,18 +11,18 @@ import (
 func TestHostAsks(t *testing.T) {
 	w := &world{asks: netip.MustParseAddrPort("127.0.0.1:42069")}
 	a := w.attacher()
-	a.TellHost(t.Context()) // nobody is there to be told
+	a.TellHost() // nobody is there to be told
 	if w.dials != 0 || w.told.IsValid() {
 		t.Errorf("told %v without a network", w.told)
 	}
 	w.run(t, a, 3)
-	if w.told != w.asks || a.Told() != nil {
-		t.Errorf("told %v, %v", w.told, a.Told())
+	if err := a.Told(); err != nil || w.told != w.asks {
+		t.Errorf("told %v, %v", w.told, err)
 	}
 	w.asks = netip.MustParseAddrPort("127.0.0.1:42070")
-	a.TellHost(t.Context())
-	if w.told != w.asks {
-		t.Errorf("told %v", w.told)
+	a.TellHost()
+	if err := a.Told(); err != nil || w.told != w.asks {
+		t.Errorf("told %v, %v", w.told, err)
 	}
 	w.deaf = errors.New("no resolver")
 	w.run(t, a, 4)
@@ -30,8 +30,23 @@ func TestHostAsks(t *testing.T) {
 		t.Errorf("nobody says that it could not be told: %v", a.Told())
 	}
 	w.asks = netip.AddrPort{}
-	a.TellHost(t.Context())
+	a.TellHost()
 	if a.Told() != nil {
 		t.Errorf("%v where nothing is to be told", a.Told())
+	}
+}
+
+// A start does not wait for the host's resolver; who asks whether it was told does.
+func TestStartBesideTheResolver(t *testing.T) {
+	w := &world{asks: netip.MustParseAddrPort("127.0.0.1:42069"), hangs: make(chan struct{})}
+	a := w.attacher()
+	w.run(t, a, 3)
+	w.run(t, a, 4)
+	if w.told.IsValid() {
+		t.Errorf("told %v by a resolver that hangs", w.told)
+	}
+	close(w.hangs)
+	if err := a.Told(); err != nil || w.told != w.asks {
+		t.Errorf("told %v, %v", w.told, err)
 	}
 }

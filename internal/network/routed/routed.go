@@ -64,9 +64,9 @@ type Attacher struct {
 
 	mu sync.Mutex // held while the Router works: what is wanted is computed under it
 	ports
-	root Root  // nil: no connection
-	odd  bool  // the last Set failed: what the host has is neither the old nor the new
-	told error // why the host's resolver could not be told where names are known
+	root   Root // nil: no connection
+	odd    bool // the last Set failed: what the host has is neither the old nor the new
+	teller teller
 
 	// down has the VMs that are detached, though their record may still have a run. It is
 	// read under mu and added to before: of several that wait for the Router, the first takes
@@ -223,6 +223,7 @@ func (a *Attacher) Detach(ctx context.Context, n network.NIC) error {
 // Close ends the connection and frees published ports. What was set stays: VMs outlive
 // the daemon.
 func (a *Attacher) Close() error {
+	defer a.toldAll()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for id := range a.ports.led {

@@ -46,7 +46,7 @@ func (a *Attacher) set(ctx context.Context, taps []network.Tap) error {
 		err := a.setWithPorts(ctx, r, c)
 		a.odd = err != nil
 		if err == nil && len(taps) > 0 {
-			a.tell(ctx, r)
+			a.tell(r)
 		}
 		return err
 	})

@@ -30,6 +30,7 @@ type world struct {
 	asks    netip.AddrPort // where the host is to ask
 	told    netip.AddrPort // what the host's resolver knows
 	deaf    error          // why it cannot be told
+	hangs   chan struct{}  // until it is closed the resolver answers nobody; nil: it does
 	noPorts error          // why ports are not led
 	led     []uint16       // the guests' ports that are
 	sets    int
@@ -83,6 +84,9 @@ func (w *world) attacher() *routed.Attacher {
 func (r *root) Probe(context.Context) error { return nil }
 func (r *root) NAT() error                  { return r.w.old }
 func (r *root) Resolve(_ context.Context, tag string, at netip.AddrPort) error {
+	if r.w.hangs != nil {
+		<-r.w.hangs
+	}
 	if tag != "ab12" {
 		return errors.New("another installation")
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -94,5 +95,38 @@ func TestChosen(t *testing.T) {
 	}
 	if _, err := chosen("ps,such"); err == nil || !strings.Contains(err.Error(), "such") || !strings.Contains(err.Error(), "boot") {
 		t.Errorf("an unknown name: %v", err)
+	}
+}
+
+func TestRequests(t *testing.T) {
+	m := &fcModel{config: map[string]json.RawMessage{
+		"machine-config":     json.RawMessage(`{"vcpu_count":1,"mem_size_mib":256}`),
+		"boot-source":        json.RawMessage(`{"kernel_image_path":"/s/k","initrd_path":"/r/i","boot_args":"quiet"}`),
+		"drives":             json.RawMessage(`[{"drive_id":"disk0","path_on_host":"/dev/dm-1"},{"drive_id":"disk1","path_on_host":"/s/m"},{"drive_id":"disk2","path_on_host":"/s/w"}]`),
+		"network-interfaces": json.RawMessage(`[{"iface_id":"1","host_dev_name":"t","guest_mac":"02:00:00:00:00:09"}]`),
+	}}
+	for _, c := range []struct {
+		stock      *stockImage
+		puts       int
+		has, lacks string
+	}{
+		{nil, 9, `"{\"drive_id\":\"disk2\",\"path_on_host\":\"work.img\"}"`, "/dev/dm-1"},
+		{&stockImage{kernel: "/stock/k"}, 7, `\"boot_args\":\"root=/dev/vda ro quiet\",\"initrd_path\":\"initrd\",\"kernel_image_path\":\"/stock/k\"`, "disk1"},
+	} {
+		got, err := m.requests(c.stock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(got)
+		if strings.Count(text, "request = PUT\n") != c.puts || strings.Count(text, "\nnext\n") != c.puts-1 {
+			t.Errorf("not %d requests:\n%s", c.puts, text)
+		}
+		if !strings.Contains(text, c.has) || strings.Contains(text, c.lacks) || !strings.Contains(text, handTap) || !strings.HasSuffix(text, "InstanceStart\\\"}\"\n") {
+			t.Errorf("want %s and not %s in\n%s", c.has, c.lacks, text)
+		}
+	}
+	m.config["drives"] = json.RawMessage(`[]`)
+	if _, err := m.requests(nil); err == nil {
+		t.Error("a VM without disks was taken")
 	}
 }

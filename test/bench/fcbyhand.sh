@@ -10,7 +10,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$1"
-began=$EPOCHREALTIME
+began=$EPOCHREALTIME # run as root: sudo(8) would cost it more
 read -ra parts <<<"$PARTS"
 read -ra network <<<"$NETWORK"
 
@@ -88,8 +88,9 @@ done
 echo "ready $disk $net $start $(since "$began")"
 while read -r word; do
 	[ "$word" = stop ] || continue
+	reach 'systemctl is-system-running --wait' >/dev/null || true
 	hand=$EPOCHREALTIME
-	reach "$STOP" || true # it may hang up first
+	reach poweroff >/dev/null || true # it may hang up first
 	wait "$vmm" || true
 	vmm='' # and all that it had goes
 	undo

@@ -43,7 +43,7 @@ type fcModel struct {
 // learn starts a VM of banger's, which registers the bundle, and reads how it was started.
 func (l *labBench) learn(ctx context.Context) error {
 	const name = "model"
-	if err := l.run(ctx, name); err != nil {
+	if err := l.start(ctx, name); err != nil {
 		return err
 	}
 	out, err := l.banger(ctx, "vm", "show", name, "-o", "json")
@@ -77,8 +77,8 @@ func (l *labBench) learn(ctx context.Context) error {
 }
 
 // requests are what curl(1) is to ask of Firecracker for the same VM by hand, as a
-// file for its -K.
-func (m *fcModel) requests() ([]byte, error) {
+// file for its -K; or for one of the stock image, which has one disk.
+func (m *fcModel) requests(stock *stockImage) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString("fail-early\n")
 	put := func(path string, body any) error {
@@ -100,6 +100,10 @@ func (m *fcModel) requests() ([]byte, error) {
 	}
 	boot["initrd_path"] = "initrd"
 	drives[0]["path_on_host"], drives[2]["path_on_host"] = "/dev/mapper/byhand", "work.img"
+	if stock != nil {
+		boot["kernel_image_path"], boot["boot_args"] = stock.kernel, "root=/dev/vda ro "+boot["boot_args"].(string)
+		drives = drives[:1]
+	}
 	cards[0]["host_dev_name"], cards[0]["guest_mac"] = handTap, handMAC
 	err = errors.Join(put("machine-config", m.config["machine-config"]), put("boot-source", boot))
 	for _, d := range drives {
@@ -138,25 +142,51 @@ func (l *labBench) boot(ctx context.Context, name string) (*fcHand, error) {
 	if err != nil {
 		return nil, err
 	}
-	requests, err := l.model.requests()
+	requests, err := l.model.requests(nil)
 	if err != nil {
 		return nil, err
 	}
+	return v, l.begin(ctx, v, requests, fmt.Sprintf("[%s]:5122 %s", handAddress, hostKey), map[string]string{
+		"BASE": l.model.base, "WORK": fmt.Sprint(l.model.work), "PARTS": own + " " + initramfs, "PORT": "5122",
+	})
+}
+
+// labStock is the stock image in the lab, as lab() lays it there.
+const labStock = "/lab/stock"
+
+// bootStock starts the stock image by hand, on a disk of the same size.
+func (l *labBench) bootStock(ctx context.Context, name string) (*fcHand, error) {
+	v := &fcHand{dir: filepath.Join(l.dir, name)}
+	if err := os.Mkdir(v.dir, 0o700); err != nil {
+		return nil, err
+	}
+	hostKey, err := os.ReadFile(filepath.Join(labStock, "host.pub"))
+	if err != nil {
+		return nil, err
+	}
+	requests, err := l.model.requests(&stockImage{kernel: filepath.Join(labStock, "vmlinux")})
+	if err != nil {
+		return nil, err
+	}
+	return v, l.begin(ctx, v, requests, handAddress+" "+string(hostKey), map[string]string{
+		"BASE": filepath.Join(labStock, "disk.ext4"), "WORK": "", "PARTS": filepath.Join(labStock, "initrd.img"), "PORT": "22",
+	})
+}
+
+// begin lays what the script wants to find, and runs it.
+func (l *labBench) begin(ctx context.Context, v *fcHand, requests []byte, known string, env map[string]string) error {
 	me, err := user.Current()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	known := fmt.Sprintf("[%s]:5122 %s", handAddress, hostKey)
+	env["OWNER"], env["SIZE"], env["TAP"], env["CARD"], env["ADDRESS"] = me.Username, fmt.Sprint(l.model.disk), handTap, handTapMAC, handAddress
+	env["NETWORK"] = strings.Join([]string{"byhand", me.Uid, "byhand", "02:00:00:00:00:01", "byhand", handGateway, handResolver, handSubnet, "20053", handUplink, "byhand_up"}, " ")
 	err = errors.Join(os.Symlink(l.key.file, filepath.Join(v.dir, "key")),
 		os.WriteFile(filepath.Join(v.dir, "requests"), requests, 0o600), os.WriteFile(filepath.Join(v.dir, "known_hosts"), []byte(known), 0o600))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return v, v.begin(ctx, map[string]string{
-		"OWNER": me.Username, "BASE": l.model.base, "SIZE": fmt.Sprint(l.model.disk), "WORK": fmt.Sprint(l.model.work),
-		"PARTS": own + " " + initramfs, "TAP": handTap, "CARD": handTapMAC, "ADDRESS": handAddress, "PORT": "5122", "STOP": "poweroff",
-		"NETWORK": strings.Join([]string{"byhand", me.Uid, "byhand", "02:00:00:00:00:01", "byhand", handGateway, handResolver, handSubnet, "20053", handUplink, "byhand_up"}, " "),
-	})
+	return v.begin(ctx, env)
 }
 
 // begin runs the script until it says that the VM is ready.
@@ -189,8 +219,8 @@ func (v *fcHand) begin(ctx context.Context, env map[string]string) (err error) {
 	return nil
 }
 
-// stop has the VM powered off and all that it had taken away; it returns how long that took,
-// seconds.
+// stop has a VM that has come up powered off and all that it had taken away; it returns how
+// long that took, seconds.
 func (v *fcHand) stop() (s float64, err error) {
 	if _, err := io.WriteString(v.stdin, "stop\n"); err != nil {
 		return 0, err

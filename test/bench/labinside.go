@@ -44,7 +44,7 @@ ln -s `+labBundle+` /usr/local/runtime`)
 		return err
 	}
 	l := &labBench{dir: filepath.Join(home, "hand"), state: filepath.Join(home, ".local/state/banger")}
-	if l.key, err = prepareKey(ctx, l.dir); err != nil {
+	if err := l.takeKey(); err != nil {
 		return err
 	}
 	progress("lab: registering the bundle")
@@ -53,23 +53,42 @@ ln -s `+labBundle+` /usr/local/runtime`)
 	}
 	for i := range *boots {
 		progress("lab: round %d of %d", i+1, *boots)
-		if err := l.round(ctx, i); err != nil {
-			return err
+		for _, part := range []func(context.Context, int) error{l.starts, l.against} {
+			if err := part(ctx, i); err != nil {
+				return err
+			}
 		}
 	}
-	report := labReport{Kernel: read("/proc/sys/kernel/osrelease"), Rows: l.rows()}
+	report := labReport{Machine: machine{Lab: "Linux " + read("/proc/sys/kernel/osrelease"), GuestKernel: l.model.release}, Rows: l.rows()}
 	for _, said := range []struct {
 		to   *string
 		argv []string
-	}{{&report.Banger, []string{"banger", "version"}}, {&report.Firecracker, []string{"firecracker", "--version"}}} {
+	}{{&report.Machine.Banger, []string{"banger", "version"}}, {&report.Machine.Firecracker, []string{"firecracker", "--version"}}} {
 		out, err := exec.CommandContext(ctx, said.argv[0], said.argv[1:]...).Output()
 		if err != nil {
 			return err
 		}
 		*said.to = firstLine(out)
 	}
-	report.Guest = l.model.release
 	return json.NewEncoder(os.Stdout).Encode(report)
+}
+
+// takeKey makes the key that the stock image lets in one that ssh(1) takes.
+func (l *labBench) takeKey() error {
+	if err := os.Mkdir(l.dir, 0o755); err != nil {
+		return err
+	}
+	l.key.file = filepath.Join(l.dir, "key")
+	public, err := os.ReadFile(filepath.Join(labStock, "key.pub"))
+	if err != nil {
+		return err
+	}
+	l.key.public = string(public)
+	private, err := os.ReadFile(filepath.Join(labStock, "key"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(l.key.file, private, 0o600)
 }
 
 // banger runs the program and returns what it wrote to stdout.
@@ -84,8 +103,8 @@ func (l *labBench) banger(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// run is `banger run -- true` with a new VM.
-func (l *labBench) run(ctx context.Context, name string) error {
+// start is `banger run -- true` with a new VM.
+func (l *labBench) start(ctx context.Context, name string) error {
 	_, err := l.banger(ctx, append(append([]string{"run", "-q", "--name", name}, labLooks...), "--", "true")...)
 	return err
 }

@@ -14,8 +14,10 @@ type machine struct {
 	CPU         string `json:"cpu"`
 	Load        string `json:"load"` // of the last 1, 5 and 15 minutes, as the measuring began
 	Kernel      string `json:"kernel"`
-	Accelerator string `json:"accelerator"`
-	QEMU        string `json:"qemu"`
+	Accelerator string `json:"accelerator,omitempty"`
+	QEMU        string `json:"qemu,omitempty"`
+	Lab         string `json:"lab,omitempty"` // the kernel of the emulated host in which it was measured
+	Firecracker string `json:"firecracker,omitempty"`
 	GuestKernel string `json:"guest_kernel"`
 	Banger      string `json:"banger"`
 }

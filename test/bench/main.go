@@ -100,8 +100,8 @@ type bench struct {
 	cache        string // directory of what is made once
 	in           *installation
 	hand         *hand
-	fresh        usage // the daemon's memory right after its start
-	inside       *labReport
+	fresh        usage    // the daemon's memory right after its start
+	inside       *machine // the lab's, once it was there
 }
 
 func run(ctx context.Context, b *bench, some []group, out string) (err error) {
@@ -119,6 +119,9 @@ func run(ctx context.Context, b *bench, some []group, out string) (err error) {
 			return fmt.Errorf("%s: %w", g.name, err)
 		}
 		res.Rows = append(res.Rows, rows...)
+	}
+	if in := b.inside; in != nil {
+		res.Machine.Lab, res.Machine.Firecracker, res.Machine.GuestKernel, res.Machine.Banger = in.Lab, in.Firecracker, in.GuestKernel, in.Banger
 	}
 	if err := res.print(os.Stdout); err != nil {
 		return err

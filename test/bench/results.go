@@ -44,7 +44,7 @@ func ratio(what string, samples []float64, against string, others []float64, goa
 
 func amount(what string, samples []float64, limit float64) row {
 	m := median(samples)
-	return row{What: what, Unit: "bytes", Samples: samples, Median: m, Goal: limit, GoalKept: m <= limit}
+	return row{What: what, Unit: "bytes", Samples: samples, Median: m, Goal: limit, GoalKept: limit == 0 || m <= limit}
 }
 
 // limited is a time, seconds, that has a limit.
@@ -69,6 +69,9 @@ func (r *results) print(w io.Writer) error {
 	fmt.Fprintf(w, "%d cores, load %s, Linux %s", m.Cores, m.Load, m.Kernel)
 	if m.QEMU != "" {
 		fmt.Fprintf(w, "; %s, %s; guest Linux %s; %s", m.QEMU, m.Accelerator, m.GuestKernel, m.Banger)
+	}
+	if m.Firecracker != "" {
+		fmt.Fprintf(w, "; in the lab, %s: %s; guest Linux %s; %s", m.Lab, m.Firecracker, m.GuestKernel, m.Banger)
 	}
 	fmt.Fprint(w, "\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -35,12 +35,13 @@ func prepareKey(ctx context.Context, dir string) (userKey, error) {
 	return k, err
 }
 
-// prepareStock makes the stock image in a directory, unless one is there. It lets key in.
-func prepareStock(ctx context.Context, image string, key userKey) (stockImage, error) {
+// prepareStock makes the stock image in a directory, unless one is there. It lets key in, and
+// has QEMU's usual address unless it is given an address and a gateway.
+func prepareStock(ctx context.Context, image string, key userKey, addresses ...string) (stockImage, error) {
 	s := stockImage{disk: filepath.Join(image, "disk.ext4"), kernel: filepath.Join(image, "vmlinuz"), initrd: filepath.Join(image, "initrd.img")}
 	if _, err := os.Stat(s.disk); err != nil {
 		progress("building the stock image (once)")
-		if out, err := exec.CommandContext(ctx, filepath.Join(sandbox.Root(), "test", "bench", "stock.sh"), image, key.file+".pub").CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(ctx, filepath.Join(sandbox.Root(), "test", "bench", "stock.sh"), append([]string{image, key.file + ".pub"}, addresses...)...).CombinedOutput(); err != nil {
 			return s, fmt.Errorf("build the stock image: %w\n%s", err, out)
 		}
 	}

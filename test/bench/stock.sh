@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# stock.sh DIR KEY.pub: a stock Debian 12 in DIR: disk.ext4, vmlinuz,
+# stock.sh DIR KEY.pub [ADDRESS GATEWAY]: a stock Debian 12 in DIR: disk.ext4, vmlinuz,
 # initrd.img. Its own kernel with the initrd of its own initramfs-tools, its own
 # systemd and sshd, no unit masked; of ours are the key and the address. It has
 # its host keys and machine-id, as if booted before: a first boot takes longer.
 # Works as root and, by subordinate ids, as an ordinary user.
 set -euo pipefail
-dir=$1 key=$2
+dir=$1 key=$2 address=${3:-10.0.2.15/24} gateway=${4:-10.0.2.2}
 packages=systemd,systemd-sysv,dbus,udev,kmod,iproute2,netbase,openssh-server,sudo,ca-certificates,initramfs-tools,zstd,linux-image-cloud-amd64
 
 inside() { # COMMAND…: as root, mounts and processes vanish with it
@@ -32,7 +32,7 @@ TMPDIR=$dir.new/tmp inside mmdebstrap --quiet --mode=root --format=directory --v
 	--include="$packages" --dpkgopt=force-unsafe-io --aptopt='Acquire::Languages "none"' "${proxies[@]}" \
 	--customize-hook='install -d -m 700 "$1/root/.ssh"' \
 	--customize-hook="install -m 600 '$key' \"\$1/root/.ssh/authorized_keys\"" \
-	--customize-hook='printf "[Match]\nName=eth0\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n" >"$1/etc/systemd/network/eth0.network"' \
+	--customize-hook='printf "[Match]\nName=eth0\n[Network]\nAddress='"$address"'\nGateway='"$gateway"'\n" >"$1/etc/systemd/network/eth0.network"' \
 	--customize-hook='echo "/dev/vda / ext4 rw,errors=remount-ro 0 1" >"$1/etc/fstab"; echo stock >"$1/etc/hostname"' \
 	--customize-hook='chroot "$1" systemctl --quiet enable systemd-networkd' \
 	--customize-hook='chroot "$1" systemd-machine-id-setup; touch "$1/etc/.updated" "$1/var/.updated"' \

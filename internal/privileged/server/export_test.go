@@ -9,6 +9,8 @@ import (
 	"banger/internal/network/link"
 )
 
+const MaxConns = maxConns
+
 var (
 	AllowKVM  = allowKVM
 	RevokeKVM = revokeKVM
@@ -22,8 +24,8 @@ var (
 )
 
 // Serve is a banger-root in this process, with less patience.
-func Serve(ctx context.Context, l *net.UnixListener, uid uint32, idle time.Duration) error {
-	s := &server{uid: uid, router: link.New(uid), policy: "/nonexistent/root.toml", log: slog.New(slog.DiscardHandler), idle: idle}
+func Serve(ctx context.Context, l *net.UnixListener, uid uint32, idle, mute time.Duration) error {
+	s := &server{uid: uid, router: link.New(uid), policy: "/nonexistent/root.toml", log: slog.New(slog.DiscardHandler), idle: idle, mute: mute}
 	return s.serve(ctx, l)
 }
 

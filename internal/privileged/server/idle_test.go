@@ -1,6 +1,9 @@
 package server_test
 
 import (
+	"context"
+	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -36,7 +39,7 @@ func TestIdle(t *testing.T) {
 	}()
 	c := <-conns
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(t.Context(), l, uint32(os.Getuid()), time.Second) }()
+	go func() { ended <- server.Serve(t.Context(), l, uint32(os.Getuid()), time.Second, time.Hour) }()
 	ask := func() {
 		for range 3 {
 			if err := privileged.Send(c, privileged.Request{Protocol: privileged.Protocol, Op: privileged.KVMAllow + "?"}); err != nil {
@@ -52,7 +55,7 @@ func TestIdle(t *testing.T) {
 		}
 	}
 	ask()
-	select { // longer than its patience with nobody
+	select { // longer than it waits with nobody
 	case err := <-ended:
 		t.Fatalf("it ended while somebody was there: %v", err)
 	case <-time.After(1500 * time.Millisecond):
@@ -66,6 +69,81 @@ func TestIdle(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Error("it does not end")
+	}
+}
+
+// So many talk to it at a time, and no more; who goes makes room for another.
+func TestManyConnections(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	l, err := net.ListenUnix(privileged.Network, &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: privileged.Network})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx, l, uint32(os.Getuid()), time.Hour, time.Hour) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	talk := func() (c net.Conn, answered bool) {
+		c, err := net.Dial(privileged.Network, l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = privileged.Send(c.(*net.UnixConn), privileged.Request{}) // where it is not taken nothing is answered
+		_, _, err = privileged.Receive(c.(*net.UnixConn))
+		return c, err == nil
+	}
+	var first net.Conn
+	for n := range server.MaxConns {
+		c, answered := talk()
+		defer c.Close()
+		if !answered {
+			t.Fatalf("connection %d is not served", n)
+		}
+		first = c
+	}
+	c, answered := talk()
+	if c.Close(); answered {
+		t.Error("one more is served")
+	}
+	first.Close()
+	for deadline := time.Now().Add(20 * time.Second); ; { // until it has seen that end
+		c, answered := talk()
+		if c.Close(); answered {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("one has gone, and there is no room")
+		}
+	}
+}
+
+// Who holds nothing and asks nothing is let go of.
+func TestMute(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	l, err := net.ListenUnix(privileged.Network, &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: privileged.Network})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx, l, uint32(os.Getuid()), time.Hour, 100*time.Millisecond) }()
+	c, err := net.Dial(privileged.Network, l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, _, err := privileged.Receive(c.(*net.UnixConn)); !errors.Is(err, io.EOF) {
+		t.Errorf("%v, and not the end", err)
+	}
+	c.Close()
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

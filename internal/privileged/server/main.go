@@ -83,7 +83,7 @@ func run(stdout io.Writer) error {
 func serve(uid uint32, l listener) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	s := &server{uid: uid, router: link.New(uid, resolvs...), bus: systemBus, disks: blockdev.New(uid, privileged.RunDir), kvm: kvmDevice, policy: policyFile, log: newLog(logPath), idle: idleTime}
+	s := &server{uid: uid, router: link.New(uid, resolvs...), bus: systemBus, disks: blockdev.New(uid, privileged.RunDir), kvm: kvmDevice, policy: policyFile, log: newLog(logPath), idle: idleTime, mute: muteTime}
 	_ = os.WriteFile("/proc/self/comm", []byte("banger-root"), 0) // what top shows: it would be "exe"
 	if err := ownScope(ctx, systemBus, uid); err != nil {
 		s.log.Info("no scope of its own", "err", err)

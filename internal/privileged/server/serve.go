@@ -20,7 +20,7 @@ import (
 
 const (
 	idleTime = 5 * time.Minute  // without a connection: the end
-	patience = time.Minute      // for the next request of who holds nothing
+	muteTime = time.Minute      // without a request, of who holds nothing: his end
 	hurry    = 10 * time.Second // for an answer to be taken
 	maxConns = 16
 
@@ -37,7 +37,8 @@ type server struct {
 	kvm    string // path of the device
 	policy string // path of the policy
 	log    *slog.Logger
-	idle   time.Duration // without a connection: the end
+	idle   time.Duration // as idleTime
+	mute   time.Duration // as muteTime
 	end    context.CancelFunc
 
 	doing sync.Mutex         // held while something is done to the host, and over held and told
@@ -129,7 +130,7 @@ func (s *server) talk(ctx context.Context, u *net.UnixConn) {
 func (s *server) turn(c *conn) error {
 	var until time.Time
 	if !s.holds(c) {
-		until = time.Now().Add(patience)
+		until = time.Now().Add(s.mute)
 	}
 	_ = c.SetReadDeadline(until) // of a closed connection: Receive says so
 	b, files, broken := privileged.Receive(c.UnixConn)

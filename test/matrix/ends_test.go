@@ -18,7 +18,14 @@ import (
 // own gives a test an installation of its own, which ends with it.
 func own(t *testing.T, real bool) *box {
 	t.Helper()
-	b := newBox(t, real)
+	s := standIns
+	s.real = real
+	return ownOf(t, s)
+}
+
+func ownOf(t *testing.T, of setup) *box {
+	t.Helper()
+	b := newBoxOf(t, of, func(*box) {})
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(b.logTail())

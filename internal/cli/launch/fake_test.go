@@ -15,6 +15,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/layout"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "bangerd" {
 		os.Exit(fakeDaemon())
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // How the small bangerd behaves; BANGER_ variables reach a daemon.

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"banger/internal/inguest/boot"
@@ -37,7 +38,8 @@ var roles = map[string]func(){
 func TestMain(m *testing.M) {
 	role := os.Getenv(roleVar)
 	if role == "" {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
+		return
 	}
 	if os.Getpid() != 1 {
 		panic("not in a PID namespace of its own: this would end the machine")

@@ -146,3 +146,34 @@ func TestSetOutlivesItsClient(t *testing.T) {
 		t.Errorf("%+v", v.Spec)
 	}
 }
+
+// A VM that runs keeps what its VMM was started with, its network mode among it, and
+// whoever asks for another is told to stop it first.
+func TestSetWhileItRuns(t *testing.T) {
+	w, _ := reachable(t)
+	m := w.manager(nil)
+	if _, err := m.Create(t.Context(), vm.Create{Name: ptr("web"), Network: ptr("routed")}, quiet{}); err != nil {
+		t.Fatal(err)
+	}
+	before := w.String()
+	for what, c := range map[string]vm.Change{
+		"network mode": {Network: ptr("user")},
+		"that chosen":  {Network: ptr("auto")},
+		"CPUs":         {CPUs: ptr(1)},
+		"memory":       {Memory: ptr(int64(1 << 30))},
+		"disk":         {Disk: ptr(int64(larger))},
+		"work disk":    {WorkDisk: ptr(int64(larger))},
+		"with others":  {Name: ptr("site"), Network: ptr("user")},
+	} {
+		_, err := m.Set(t.Context(), "web", c)
+		if e := banger.AsError(err); e == nil || e.Code != banger.WrongState || e.Remedy != "banger stop web" || w.String() != before {
+			t.Errorf("%s: %v\n%s", what, err, w)
+		}
+	}
+	if _, err := m.Stop(t.Context(), "web", nil, quiet{}); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := m.Set(t.Context(), "web", vm.Change{Network: ptr("user")}); err != nil || v.Network != banger.NetworkUser {
+		t.Errorf("stopped: %s, %v", v.Network, err)
+	}
+}

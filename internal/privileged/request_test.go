@@ -252,15 +252,17 @@ func TestBad(t *testing.T) {
 
 // Whatever is accepted is what a client could have sent, and within bounds.
 func FuzzParseRequest(f *testing.F) {
-	f.Add([]byte(good))
-	f.Add([]byte(goodDisk))
-	f.Add([]byte(strings.Replace(good, `"nat":true`, `"nat":true,"allow":[{"port":5432,"protocol":"tcp"}]`, 1)))
-	f.Add([]byte(`{"protocol":2,"op":"root.exit"}`))
-	f.Add([]byte(`{"protocol":1,"op":"kvm.allow"}`))
-	f.Add([]byte(`{"protocol":1,"op":"network.set","network":{"tag":"0000","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3"}]}}`))
-	f.Add([]byte(`{"Protocol":1,"OP":"network.set","network":{"tag":"0000","subnet":"100.64.0.0/28","taps":null}}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := privileged.ParseRequest(b, 0)
+	f.Add([]byte(good), uint8(0))
+	f.Add([]byte(goodDisk), uint8(2))
+	f.Add([]byte(strings.Replace(good, `"nat":true`, `"nat":true,"allow":[{"port":5432,"protocol":"tcp"}]`, 1)), uint8(0))
+	f.Add([]byte(strings.Replace(good, `}]}}`, `}],"ports":[{"vm":"0a1b2c3d","guest":80}]}}`, 1)), uint8(1))
+	f.Add([]byte(`{"protocol":2,"op":"resolver.set","resolver":{"tag":"beef","server":"127.0.0.1:5353"}}`), uint8(0))
+	f.Add([]byte(`{"protocol":2,"op":"root.exit"}`), uint8(0))
+	f.Add([]byte(`{"protocol":1,"op":"kvm.allow"}`), uint8(0))
+	f.Add([]byte(`{"protocol":1,"op":"network.set","network":{"tag":"0000","subnet":"10.77.16.0/20","taps":[{"vm":"0a1b2c3d","address":"10.77.16.3"}]}}`), uint8(0))
+	f.Add([]byte(`{"Protocol":1,"OP":"network.set","network":{"tag":"0000","subnet":"100.64.0.0/28","taps":null}}`), uint8(0))
+	f.Fuzz(func(t *testing.T, b []byte, files uint8) {
+		r, err := privileged.ParseRequest(b, int(files))
 		if err != nil {
 			if banger.CodeOf(err) != banger.Invalid || len(err.Error()) > 1000+2*len(b) {
 				t.Errorf("%v", err)
@@ -271,12 +273,21 @@ func FuzzParseRequest(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r2, err := privileged.ParseRequest(again, 0)
-		if err != nil || fmt.Sprint(r.Network) != fmt.Sprint(r2.Network) || r2.Op != r.Op {
-			t.Errorf("%s: %v", again, err)
+		r2, err := privileged.ParseRequest(again, int(files))
+		if same, jerr := json.Marshal(r2); err != nil || jerr != nil || string(same) != string(again) {
+			t.Errorf("%s became %s: %v, %v", again, same, err, jerr)
+		}
+		if d := r.Disk; d != nil && (!d.VM.Valid() || len(d.Tag) != 4 || d.Size < 0) {
+			t.Errorf("accepted %+v", d)
+		}
+		if n := r.Resolver; n != nil && n.Server.IsValid() && !n.Server.Addr().IsLoopback() {
+			t.Errorf("accepted %+v", n)
 		}
 		if r.Network == nil {
 			return
+		}
+		if len(r.Network.Ports) != int(files) {
+			t.Errorf("accepted %d ports with %d descriptors", len(r.Network.Ports), files)
 		}
 		for _, tap := range r.Network.Taps {
 			if !tap.VM.Valid() || !r.Network.Subnet.Contains(tap.Addr) || !tap.Addr.Is4() {

@@ -26,6 +26,7 @@ func TestIdentity(t *testing.T) {
 		"getent ahostsv4 web | head -n1 | cut -d' ' -f1": v.Addr.String(),
 		"hostname -I | tr -d ' '":                        v.Addr.String(),
 		"cat /sys/class/net/eth0/address":                v.MAC,
+		"ip -6 -o address show dev eth0":                 "",
 		"readlink -f /proc/1/exe":                        "/usr/lib/systemd/systemd",
 		"nproc":                                          "2",
 		"stat -fc %T /":                                  "ext2/ext3",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -33,6 +34,9 @@ func keepNetwork() {
 	if err := boot.SetUpNetwork(id); err != nil {
 		fmt.Println(err)
 		return
+	}
+	if off, err := os.ReadFile("/proc/sys/net/ipv6/conf/eth0/disable_ipv6"); err == nil && string(off) != "1\n" {
+		fmt.Printf("IPv6 is on: %q\n", off)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- boot.Keep(id, 10*time.Millisecond, 320*time.Millisecond, time.Hour) }()

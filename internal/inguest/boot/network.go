@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 
@@ -35,6 +36,7 @@ func setUpNetwork(id guestapi.Identity) error {
 	// Before address and link: some hosts cannot reach a guest that has never
 	// sent a frame, and this makes the kernel announce the address.
 	complain("announce address", os.WriteFile("/proc/sys/net/ipv4/conf/"+linkName+"/arp_notify", []byte("1"), 0))
+	complain("switch IPv6 off", noIPv6())
 	addr := &net.IPNet{IP: id.Address.Addr().AsSlice(), Mask: net.CIDRMask(id.Address.Bits(), id.Address.Addr().BitLen())}
 	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: addr}); err != nil {
 		return fmt.Errorf("set address: %w", err)
@@ -57,6 +59,16 @@ func setUpNetwork(id guestapi.Identity) error {
 		return fmt.Errorf("set default route: %w", err)
 	}
 	return nil
+}
+
+// noIPv6 keeps eth0 from having an address of IPv6, which a link otherwise takes when it
+// is up: nothing answers there, and programs would try it first. A kernel may have none.
+func noIPv6() error {
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+linkName+"/disable_ipv6", []byte("1"), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // addNeighbour spares a host that would not answer ARP the question.

@@ -64,6 +64,9 @@ func disk(r privileged.Request) blockdev.Disk { return blockdev.Disk{Tag: r.Disk
 
 // set is not ended by who asked for it: half a network helps nobody.
 func (s *server) set(c *conn, r privileged.Request, sockets []*os.File) ([]string, error) {
+	if err := s.theirs(c, r.Network.Tag); err != nil {
+		return nil, err
+	}
 	if err := s.claim(r.Network.Ports, sockets); err != nil {
 		return nil, err
 	}
@@ -77,6 +80,17 @@ func (s *server) set(c *conn, r privileged.Request, sockets []*os.File) ([]strin
 		delete(s.held, r.Network.Tag)
 	}
 	return changes, err
+}
+
+// theirs fails, as WrongState, while somebody else holds the network of that tag: two who
+// did would take each other's taps away again and again.
+func (s *server) theirs(c *conn, tag string) error {
+	h, held := s.held[tag]
+	if !held || h.by == c || !h.by.connected() {
+		return nil
+	}
+	return banger.Errorf(banger.WrongState, "the network of this installation (tag %s) is that of another daemon of yours, process %d: one's state directory is a copy of the other's", tag, h.by.pid).
+		WithRemedy("stop one of them: kill %d", h.by.pid)
 }
 
 // claim reads from the sockets which ports they are.

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"os"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"banger/internal/network"
 	"banger/internal/network/addr"
 	"banger/internal/privileged"
 	"banger/test/netns"
@@ -89,6 +91,36 @@ func TestAnotherUser(t *testing.T) {
 	if got := netns.World(); got != made {
 		t.Errorf("changed:\n%s", got)
 	}
+}
+
+// Two daemons with the same tag, as with a copied state directory, do not take each
+// other's networks; the next may have one whose holder is gone.
+func TestSameTag(t *testing.T) {
+	netns.Enter(t)
+	start(t, user)
+	b, _ := connect(t, user)
+	second, hello := connect(t, user)
+	want(t, "the second connects", hello, "ok")
+	want(t, "set", b.set(config(tap(1))), "ok")
+	made := netns.World()
+	for _, c := range []network.Config{config(), config(tap(2)), config(tap(1))} {
+		want(t, "the second's", second.set(c), fmt.Sprintf("wrong_state the network of this installation (tag beef) is that of another daemon of yours, process %d", b.cmd.Process.Pid))
+	}
+	if got := netns.World(); got != made {
+		t.Errorf("changed:\n%s", got)
+	}
+	want(t, "set again", b.set(config(tap(1), tap(2))), "ok")
+	other := config()
+	other.Tag = "0001"
+	want(t, "another tag", second.set(other), "ok")
+	if err := b.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	b.close()
+	want(t, "the second's, once the first is gone", second.set(config(tap(2))), "ok")
+	want(t, "take back", second.set(config()), "ok")
+	third, _ := connect(t, user)
+	want(t, "of who has taken it back", third.set(config()), "ok")
 }
 
 // Who answers in banger-root's place is not believed.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"banger"
 	"banger/internal/blockdev"
 	"banger/internal/fault"
@@ -26,6 +28,7 @@ const (
 
 	quietTime  = 50 * time.Millisecond // losses come in flocks
 	retryAfter = 5 * time.Second
+	parting    = time.Second
 )
 
 // A server is one banger-root at work. Requests are done one after the other.
@@ -61,7 +64,23 @@ type holding struct {
 // A conn is one client.
 type conn struct {
 	*net.UnixConn
+	pid int32
 	log *slog.Logger
+}
+
+// connected reports whether the client is there still. Of one that is about to end it
+// waits for the end a moment: the next may have come while its descriptors are closed.
+func (c *conn) connected() bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	p := []unix.PollFd{{Events: unix.POLLRDHUP}}
+	err = raw.Control(func(fd uintptr) {
+		p[0].Fd = int32(fd)
+		_, _ = unix.Poll(p, int(parting.Milliseconds()))
+	})
+	return err == nil && p[0].Revents == 0
 }
 
 // serve answers until ctx ends, a client asks for the end, or nobody is there.
@@ -110,7 +129,7 @@ func (s *server) serve(ctx context.Context, l listener) error {
 func (s *server) talk(ctx context.Context, u *net.UnixConn) {
 	defer u.Close()
 	peer, pid, err := privileged.PeerUID(u)
-	c := &conn{u, s.log.With("peer", pid)}
+	c := &conn{u, pid, s.log.With("peer", pid)}
 	// The socket's mode says so already; its owner could open it up.
 	if err != nil || peer != s.uid || !s.enter(ctx, c) {
 		c.log.Warn("refused a connection", "uid", peer, "err", err)

@@ -13,6 +13,11 @@ import (
 	"banger/internal/network"
 )
 
+// legacyInput are the tables of iptables-legacy, whose rules netlink does not tell, that
+// have a chain for what comes in: the others are asked before it is led anywhere, or drop
+// nothing.
+var legacyInput = []string{"filter", "mangle", "security"}
+
 // refusePorts fails, as HostUnready, if c has ports and somebody else's rules judge
 // what comes in to the host: led to a VM it would pass them by, and their owner, who
 // lets no program of a user's be reached from outside, does not want that. What a
@@ -22,8 +27,12 @@ func (s *setter) refusePorts(c network.Config) {
 		return
 	}
 	who := ""
-	if b, err := os.ReadFile("/proc/thread-self/net/ip_tables_names"); err == nil && slices.Contains(strings.Fields(string(b)), "filter") {
-		who = "iptables-legacy" // whose rules netlink does not tell
+	if b, err := os.ReadFile("/proc/thread-self/net/ip_tables_names"); err == nil {
+		for _, table := range strings.Fields(string(b)) {
+			if slices.Contains(legacyInput, table) {
+				who = "iptables-legacy, table " + table
+			}
+		}
 	}
 	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyINet} {
 		if who == "" {

@@ -28,12 +28,15 @@ type Router struct {
 	uid     uint32
 	resolvs []string // resolv.conf(5) files
 	limits  limits   // of each guest
+
+	mu    sync.Mutex
+	whole map[string]bool // tags whose last Apply has done all
 }
 
 // New returns the router for what belongs to uid. No subnet may hold a resolver
 // that one of the resolv.conf(5) files names.
 func New(uid uint32, resolvs ...string) *Router {
-	return &Router{uid: uid, resolvs: resolvs, limits: limits{maxFlows, maxFresh, burstOver}}
+	return &Router{uid: uid, resolvs: resolvs, limits: limits{maxFlows, maxFresh, burstOver}, whole: map[string]bool{}}
 }
 
 // Probe reports what the kernel lacks, as HostUnready with a remedy.
@@ -104,7 +107,20 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 		s.removeRules()
 		s.do(s.mine[s.gatewayAlias()] != nil, "delete gateway link", func() error { return s.LinkDel(s.mine[s.gatewayAlias()]) })
 	}
+	if !r.was(c.Tag, false) {
+		s.endStale(c)
+	}
+	r.was(c.Tag, s.err == nil)
 	return s.changes, s.err
+}
+
+// was notes whether a tag's last Apply has done all, and returns what was noted before.
+func (r *Router) was(tag string, whole bool) (before bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before = r.whole[tag]
+	r.whole[tag] = whole
+	return before
 }
 
 // Gateway returns the index of the link that holds an installation's gateway

@@ -71,6 +71,7 @@ func TestFaults(t *testing.T) {
 					t.Errorf("%s: nobody was told", name)
 				}
 				safe(t, name)
+				between(t, name, worlds[from], worlds[from+1])
 				switch {
 				case how == "kill":
 					b.close()
@@ -150,6 +151,28 @@ func safe(t *testing.T, name string) {
 	}
 	if strings.Contains(w, "sysctl wan0 forwarding=1") && !strings.Contains(w, `set opened iface_index ["`) {
 		t.Errorf("%s: the uplink forwards whatever comes:\n%s", name, w)
+	}
+}
+
+// between fails unless the rules are those of the one world or of the other, whole, and
+// links and routes that both have are there.
+func between(t *testing.T, name, from, to string) {
+	t.Helper()
+	w := netns.World()
+	table := func(world string) string {
+		_, own, _ := strings.Cut(world, "\ntable 1 banger_")
+		own, _, _ = strings.Cut(own, "\ntable ")
+		return strings.TrimSpace(own)
+	}
+	if got := table(w); got != table(from) && got != table(to) {
+		t.Errorf("%s: the rules are\n%s\nneither\n%s\nnor\n%s", name, got, table(from), table(to))
+	}
+	for line := range strings.Lines(from) {
+		if strings.HasPrefix(line, "link ") || strings.HasPrefix(line, "route ") {
+			if strings.Contains(to, line) && !strings.Contains(w, line) {
+				t.Errorf("%s: lost %s", name, line)
+			}
+		}
 	}
 }
 

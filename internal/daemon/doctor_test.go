@@ -1,12 +1,27 @@
 package daemon_test
 
 import (
+	"strings"
 	"testing"
 
 	"banger"
 	"banger/internal/daemon"
 	"banger/internal/doctor"
 )
+
+// Who has iptables-legacy is told what to do where that drops what VMs send.
+func TestRouting(t *testing.T) {
+	for modules, want := range map[string]doctor.Status{
+		"": doctor.OK,
+		"nf_tables 364544 42 - Live 0x0\nx_iptable_filter 1 0 - Live 0x0\n": doctor.OK,
+		"iptable_filter 16384 1 - Live 0x0\nip_tables 36864 1 - Live 0x0\n": doctor.Note,
+		"ip_tables 36864 1 - Live 0x0\niptable_filter 16384 1 - Live 0x0\n": doctor.Note,
+	} {
+		if got := daemon.Routing(modules, "btbeef"); got.Status != want || (want == doctor.Note) != strings.Contains(got.Remedy, "-i btbeef+ -j ACCEPT") {
+			t.Errorf("%q: %+v", modules, got)
+		}
+	}
+}
 
 func TestWrong(t *testing.T) {
 	vm := func(name string, p *banger.Problem) banger.VM {

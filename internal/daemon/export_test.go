@@ -15,6 +15,7 @@ var (
 	TakeLock = takeLock
 	GroupsOf = groupsOf
 	Wrong    = wrong
+	Routing  = routing
 )
 
 // BuildBundles returns how a daemon builds bundles with b.

@@ -3,11 +3,13 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
 	"banger"
 	"banger/internal/doctor"
+	"banger/internal/network/addr"
 	"banger/internal/storage"
 	"banger/internal/vmm"
 )
@@ -169,5 +171,19 @@ func (p prospects) checkRouted(ctx context.Context) doctor.Result {
 	if e := banger.AsError(p.routed.CheckNAT(ctx)); e != nil {
 		return doctor.Result{Status: doctor.Note, Message: "banger-root makes taps and routes; " + e.Message, Remedy: e.Remedy}
 	}
-	return doctor.Result{Status: doctor.OK, Message: "banger-root makes taps, routes and NAT"}
+	modules, _ := os.ReadFile("/proc/modules")
+	return routing(string(modules), addr.TapPrefix(p.tag))
+}
+
+// routing is what works, by the kernel's modules that are loaded: the one of
+// iptables-legacy may hold rules that drop what VMs send. banger-root puts nothing before
+// those (docs/networking.md), and the table itself only root may look at.
+func routing(modules, taps string) doctor.Result {
+	r := doctor.Result{Status: doctor.OK, Message: "banger-root makes taps, routes and NAT"}
+	if strings.HasPrefix(modules, "iptable_filter ") || strings.Contains(modules, "\niptable_filter ") {
+		r.Status = doctor.Note
+		r.Message += "; rules of iptables-legacy, whose table is loaded, it does not see, which may drop what VMs send"
+		r.Remedy = fmt.Sprintf("where VMs reach nothing: sudo iptables-legacy -I FORWARD -i %[1]s+ -j ACCEPT; sudo iptables-legacy -I FORWARD -o %[1]s+ -j ACCEPT", taps)
+	}
+	return r
 }

@@ -16,7 +16,9 @@ import (
 )
 
 // Protocol numbers the meaning of the messages. A request with a field more or
-// less has another one; both sides speak this one and the one before.
+// less than a release's has another one; both sides speak this one and the one before.
+// What no release has spoken may still be changed: between builds of that time a field
+// that the other does not know is an error that says what to do.
 const Protocol = 2
 
 // MaxMessage bounds a message, in bytes: a full Config has less than 100 KiB,
@@ -116,16 +118,19 @@ func ParseRequest(b []byte, n int) (r Request, err error) {
 		r = old.request()
 	default:
 		return r, invalid("protocol %d is not spoken here, %d is", p.Protocol, Protocol).
-			WithRemedy("end this banger-root, and start the one that belongs to your banger")
+			WithRemedy(another)
 	}
 	if err != nil {
-		return Request{}, invalid("not a request of protocol %d: %v", p.Protocol, err)
+		return Request{}, invalid("not a request of protocol %d: %v", p.Protocol, err).WithRemedy(another)
 	}
 	if n != r.files() {
 		return Request{}, invalid("%d descriptors came with %s, which has %d", n, cut(string(r.Op)), r.files())
 	}
 	return r, r.Check()
 }
+
+// another is what helps who does not speak as this banger-root does.
+const another = "end this banger-root, and start the one that belongs to your banger: sudo pkill -x banger-root"
 
 func decode(b []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(b))

@@ -178,6 +178,14 @@ func TestPorts(t *testing.T) {
 	}
 }
 
+// A field that a banger-root does not know is a later banger's: it says what to do.
+func TestUnknownField(t *testing.T) {
+	_, err := privileged.ParseRequest([]byte(`{"protocol":2,"op":"network.probe","later":1}`), 0)
+	if e := banger.AsError(err); e == nil || e.Code != banger.Invalid || !strings.Contains(e.Message, "later") || !strings.Contains(e.Remedy, "banger-root") {
+		t.Errorf("%+v", e)
+	}
+}
+
 // Each of these differs from the good one in one thing.
 func TestBad(t *testing.T) {
 	var many []string

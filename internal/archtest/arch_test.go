@@ -84,7 +84,7 @@ var may = map[string]string{
 	"internal/daemon":                "*",
 	"test/sandbox":                   ". internal/api internal/api/client",
 	"test/report":                    "",
-	"test/bench":                     ". internal/api internal/api/client internal/dns internal/network internal/network/addr internal/network/link internal/privileged/client test/netns test/sandbox",
+	"test/bench":                     ". internal/api internal/api/client internal/dns internal/network internal/network/addr internal/network/link internal/privileged/client internal/vmlinux test/netns test/sandbox",
 	"test/lab":                       "",
 	"test/netns":                     "",
 	"internal/cli/streams":           "",

@@ -44,7 +44,7 @@ func TestRefused(t *testing.T) {
 		"another protocol":      {strings.Replace(good, ":2,", ":3,", 1), 0, "invalid protocol 3 is not spoken here, 2 is"},
 		"a descriptor":          {good, 1, "invalid 1 descriptors"},
 		"too many descriptors":  {good, network.MaxPorts + 3, "invalid more descriptors"},
-		"a port of no socket":   {strings.Replace(good, `"taps":[]`, `"taps":[{"vm":"00000001","address":"10.77.16.10"}],"ports":[{"vm":"00000001","guest":80}]`, 1), 1, "invalid the socket of VM 00000001's port 80"},
+		"a port of no socket":   {strings.NewReplacer("beef", "0001", "10.77.16.0/20", "10.99.0.0/24", `"taps":[]`, `"taps":[{"vm":"00000001","address":"10.99.0.10"}],"ports":[{"vm":"00000001","guest":80}]`).Replace(good), 1, "invalid the socket of VM 00000001's port 80"},
 		"too long":              {good + strings.Repeat(" ", privileged.MaxMessage), 0, "invalid a message of more than"},
 		"an unknown field":      {strings.Replace(good, `"op"`, `"uid":0,"op"`, 1), 0, "invalid not a request of protocol 2"},
 		"an unknown operation":  {`{"protocol":2,"op":"shell"}`, 0, `invalid no operation "shell"`},

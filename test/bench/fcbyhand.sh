@@ -11,8 +11,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$1"
 began=$EPOCHREALTIME # run as root: sudo(8) would cost it more
-read -ra parts <<<"$PARTS"
-read -ra network <<<"$NETWORK"
+read -ra pieces <<<"${PARTS:?}"
+read -ra lan <<<"${NETWORK:?}"
 
 since() { # SECONDS.MICROSECONDS: of six digits, whatever their sum
 	local us=$((${EPOCHREALTIME/./} - ${1/./}))
@@ -33,10 +33,10 @@ undo() {
 	nft delete table inet byhand 2>/dev/null || true
 	ip -force -batch - 2>/dev/null <<IP || true
 link delete $TAP
-link delete ${network[2]}
-link property del dev ${network[9]} altname ${network[10]}
+link delete ${lan[2]}
+link property del dev ${lan[9]} altname ${lan[10]}
 IP
-	echo 0 >"/proc/sys/net/ipv4/conf/${network[9]}/forwarding"
+	echo 0 >"/proc/sys/net/ipv4/conf/${lan[9]}/forwarding"
 }
 trap undo EXIT
 
@@ -46,7 +46,7 @@ if [ -n "$WORK" ]; then
 	mke2fs -q -F -t ext4 -U 0b0b0b0b-0b0b-4b0b-8b0b-0b0b0b0b0b0b -E lazy_itable_init=1,lazy_journal_init=1,nodiscard work.img
 	chown "$OWNER" work.img
 fi
-cat "${parts[@]}" >initrd
+cat "${pieces[@]}" >initrd
 chown "$OWNER" . initrd
 
 hand=$EPOCHREALTIME
@@ -62,7 +62,7 @@ dmsetup create byhand --table "0 $want snapshot /dev/mapper/byhand-origin $cow P
 chown "$OWNER" /dev/mapper/byhand
 disk=$(since "$hand")
 hand=$EPOCHREALTIME
-"$here/netbyhand.sh" "${network[@]}" <<<"$TAP|$CARD|byhand|$ADDRESS"
+"$here/netbyhand.sh" "${lan[@]}" <<<"$TAP|$CARD|byhand|$ADDRESS"
 net=$(since "$hand")
 
 setpriv --reuid "$OWNER" --regid "$OWNER" --init-groups --inh-caps=-all firecracker --id byhand --api-sock api.sock </dev/null >serial.log 2>vmm.log &
@@ -88,9 +88,9 @@ done
 echo "ready $disk $net $start $(since "$began")"
 while read -r word; do
 	[ "$word" = stop ] || continue
-	reach 'systemctl is-system-running --wait' >/dev/null || true
+	reach "until systemctl is-system-running --wait 2>/dev/null | grep -qE 'running|degraded'; do sleep 0.5; done"
 	hand=$EPOCHREALTIME
-	reach poweroff >/dev/null || true # it may hang up first
+	reach poweroff >/dev/null || [ $? = 255 ] # it may hang up first
 	wait "$vmm" || true
 	vmm='' # and all that it had goes
 	undo

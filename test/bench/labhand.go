@@ -32,7 +32,7 @@ const (
 // An fcModel is how banger started a VM on Firecracker, as Firecracker itself tells.
 type fcModel struct {
 	config  map[string]json.RawMessage // GET /vm/config
-	id, dir string
+	dir     string
 	base    string // image
 	disk    int64  // bytes
 	work    int64  // bytes

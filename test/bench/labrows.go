@@ -27,7 +27,7 @@ type labSamples struct {
 }
 
 // stops is how many rounds have their VMs stopped in order: their guests have to come up first.
-const stops = 3
+const stops = 2
 
 // starts has one VM of banger's and one by hand, each in its turn.
 func (l *labBench) starts(ctx context.Context, n int) error {

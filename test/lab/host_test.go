@@ -258,6 +258,9 @@ func (h *host) tell() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	h.Logf("the machine's serial console:\n%s", h.m.console())
+	if h.users[root] == nil {
+		return // it did not come back
+	}
 	var said bytes.Buffer
 	_, err := h.m.command(ctx, h.users[root], `cd /
 for f in /root/.local/state/banger /home/*/.local/state/banger /var/lib/banger; do

@@ -41,6 +41,7 @@ func instrumented(c vm.Config) vm.Config {
 		panic(err)
 	}
 	f := faults{socket}
+	c.Events = 128 // or what is kept of many lives would hide what is lost of each
 	c.Store = faultyStore{c.Store, f}
 	c.Hook = func(id banger.VMID, step string, at steps.Phase) error { return f.at(id, step, string(at)) }
 	c.Bound = func(step string, at steps.Phase, own time.Duration) time.Duration {

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"slices"
@@ -13,10 +14,11 @@ import (
 // feedKept is how many events a daemon remembers, some 200 bytes each.
 const feedKept = 4096
 
-// A feed is what happened to all VMs, numbered. It remembers the last feedKept
+// A feed is what happened to all VMs, numbered. It remembers the last kept
 // events; whoever comes for older ones is told that they are lost.
 type feed struct {
-	now func() time.Time
+	now  func() time.Time
+	kept int
 
 	mu      sync.Mutex
 	first   int64 // number of events[0]
@@ -27,8 +29,8 @@ type feed struct {
 
 // newFeed returns a feed that begins with a number no earlier daemon has come
 // to: the microseconds since 1970, which need no record and fit a JSON number.
-func newFeed(now func() time.Time) *feed {
-	return &feed{now: now, first: now().UnixMicro(), changed: make(chan struct{})}
+func newFeed(now func() time.Time, kept int) *feed {
+	return &feed{now: now, kept: cmp.Or(kept, feedKept), first: now().UnixMicro(), changed: make(chan struct{})}
 }
 
 func (f *feed) add(e banger.VMEvent) {
@@ -38,9 +40,9 @@ func (f *feed) add(e banger.VMEvent) {
 		return
 	}
 	e.N, e.At = f.first+int64(len(f.events)), f.now()
-	if len(f.events) == 2*feedKept { // moved seldom, so that an event costs little
-		f.events = slices.Clone(f.events[feedKept:])
-		f.first += feedKept
+	if len(f.events) == 2*f.kept { // moved seldom, so that an event costs little
+		f.events = slices.Clone(f.events[f.kept:])
+		f.first += int64(f.kept)
 	}
 	f.events = append(f.events, e)
 	f.wake()
@@ -67,7 +69,7 @@ func (f *feed) close() {
 func (f *feed) since(n int64) (events []banger.VMEvent, next int64, more <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	kept := f.events[max(0, len(f.events)-feedKept):]
+	kept := f.events[max(0, len(f.events)-f.kept):]
 	next = f.first + int64(len(f.events))
 	oldest := next - int64(len(kept))
 	if !f.closed {

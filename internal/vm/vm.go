@@ -152,6 +152,7 @@ type Config struct {
 	Log           *slog.Logger
 	Hook          func(id banger.VMID, step string, at steps.Phase) error // tests fail and kill with it
 	Bound         Bound                                                   // nil: the steps' own deadlines
+	Events        int                                                     // how many a client may come late for; 0: 4096
 }
 
 // A Manager runs all VMs of one installation.
@@ -184,7 +185,7 @@ type Manager struct {
 // New returns a Manager that has looked at nothing yet; call Reconcile.
 func New(c Config) *Manager {
 	ctx, stop := context.WithCancel(context.Background())
-	m := &Manager{c: c, feed: newFeed(c.Now), lives: map[banger.VMID]*life{}, phase: map[banger.VMID]banger.State{}, mends: map[banger.VMID]context.CancelFunc{}, consoles: map[banger.VMID]bool{}, reboots: map[banger.VMID][]time.Time{}, news: make(chan struct{}), ctx: ctx, stop: stop}
+	m := &Manager{c: c, feed: newFeed(c.Now, c.Events), lives: map[banger.VMID]*life{}, phase: map[banger.VMID]banger.State{}, mends: map[banger.VMID]context.CancelFunc{}, consoles: map[banger.VMID]bool{}, reboots: map[banger.VMID][]time.Time{}, news: make(chan struct{}), ctx: ctx, stop: stop}
 	m.c.Store = newsStore{c.Store, m.written}
 	return m
 }

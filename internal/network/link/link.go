@@ -87,8 +87,9 @@ func (r *Router) Apply(c network.Config) (changes []string, err error) {
 			err = errors.Join(err, s.nft.CloseLasting())
 		}
 	}()
-	for _, t := range c.Taps {
-		s.taps = append(s.taps, s.tap(t))
+	s.taps = make([]tap, len(c.Taps))
+	for i, t := range c.Taps {
+		s.taps[i] = s.tap(t)
 	}
 	s.survey()
 	s.refuse(c, r.resolvs)

@@ -119,6 +119,18 @@ func (h *host) reset() {
 	<-done
 }
 
+// runs reports whether the machine has not ended, and its kernel not died.
+func (m *machine) runs() bool {
+	select {
+	case <-m.ended:
+		return false
+	case <-m.dead:
+		return false
+	default:
+		return true
+	}
+}
+
 // patient gives a boot time on a machine that has much else to do, where systemd's 90 s
 // are little; and syncs.
 func (h *host) patient() {
@@ -136,8 +148,8 @@ func (h *host) back(before string) {
 	}
 	for h.users[root] == nil { // it may come in before sshd has ended
 		c, err := h.m.connect(h.ctx, root)
-		if err != nil {
-			c, err = h.m.connect(h.ctx, root) // its limit is for a saved machine
+		if err != nil && h.m.runs() && h.ctx.Err() == nil {
+			continue // its limit is for a machine that does nothing but boot
 		}
 		if err != nil {
 			h.lost(err)

@@ -25,7 +25,7 @@ ip route replace default via 198.51.100.1 dev up0
 mkdir /srv/www
 echo from afar >/srv/www/index.html
 systemd-run -q --unit afar ip netns exec inet python3 -u -m http.server --directory /srv/www 80
-curl -sS --retry 60 --retry-connrefused --retry-delay 1 -o /dev/null http://203.0.113.9/`)
+curl -sS --retry 600 --retry-connrefused --retry-delay 1 -o /dev/null http://203.0.113.9/`)
 }
 
 // get asks the server, in a VM; busybox's wget does not live there.

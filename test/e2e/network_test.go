@@ -74,12 +74,13 @@ func (b box) answers(vm string, port int, networks ...string) {
 	}
 }
 
-// What guests reach of the host and the world, and what of them the host, on
-// each stack and isolated, with a daemon that is killed and configured anew in
+// What guests reach of the host and the world, whose names they ask of the host's
+// resolver, and what of them the host, on each stack and isolated, with a daemon that is killed and configured anew in
 // between: VMs keep the network that they have.
 func TestReach(t *testing.T) {
 	needPasst(t)
 	host, outside := newHost(t)
+	host.names(t)
 	b := fresh(t)
 	b.space = host
 	b.Set("BANGER_NETWORK_USER", "auto")
@@ -107,6 +108,13 @@ func TestReach(t *testing.T) {
 		tcp, udp := b.measure(c.name, gateway, ports)
 		if tcp != c.want || udp != c.want {
 			t.Errorf("%s reaches %+v by TCP, %+v by UDP, want %+v", c.name, tcp, udp, c.want)
+		}
+		name := ""
+		if c.want.outside {
+			name = far.String()
+		}
+		if got := b.in(c.name, "getent ahostsv4 www.example.com | cut -d' ' -f1 | sort -u"); got != name {
+			t.Errorf("in %s www.example.com is %q, want %q", c.name, got, name)
 		}
 		b.answer(c.name)
 	}

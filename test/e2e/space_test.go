@@ -6,9 +6,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"testing"
 
+	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"banger/test/netns"
 )
@@ -73,6 +76,29 @@ func setUp(name, addr, gateway string) error {
 		return err
 	}
 	return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(gateway)})
+}
+
+// names gives the host a resolver where systemd-resolved has its own: it knows what
+// resolve does, and is the one that programs of the host ask.
+func (s *space) names(t *testing.T) {
+	t.Helper()
+	const at = "127.0.0.53"
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	var pc net.PacketConn
+	err := os.WriteFile(conf, []byte("nameserver "+at+"\n"), 0o644)
+	if err == nil {
+		err = s.do(func() (err error) {
+			if pc, err = net.ListenPacket("udp4", at+":53"); err != nil {
+				return err
+			}
+			return unix.Mount(conf, "/etc/resolv.conf", "", unix.MS_BIND, "") // in its own namespace
+		})
+	}
+	if err != nil {
+		t.Fatalf("give the host a resolver: %v", err)
+	}
+	t.Cleanup(func() { pc.Close() })
+	go (&dns.Server{PacketConn: pc, Handler: dns.HandlerFunc(resolve)}).ActivateAndServe()
 }
 
 // greet answers every connection to addr, by TCP and UDP, with word, until the

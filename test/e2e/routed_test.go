@@ -87,7 +87,7 @@ func (l *lan) reaches(vm string, to netip.Addr, port int) bool {
 // serve has a VM listen for TCP on a port, and answer "hello" to each.
 func (l *lan) serve(vm string, port int) {
 	l.t.Helper()
-	l.in(vm, fmt.Sprintf(`cat >/tmp/serve.pl <<'EOT'
+	l.in(vm, fmt.Sprintf(`rm -f /tmp/serving; cat >/tmp/serve.pl <<'EOT'
 use IO::Socket::INET;
 my $s = IO::Socket::INET->new(LocalPort => %d, Listen => 5, ReuseAddr => 1) or die $!;
 open my $f, ">", "/tmp/serving"; close $f;
@@ -139,13 +139,21 @@ func TestRouted(t *testing.T) {
 	l.guestToHost("a", gateway)
 	l.spoof(a, b, gateway)
 
-	l.ok("vm", "stop", "a")
-	l.ok("vm", "set", "a", "--isolated")
-	l.ok("vm", "start", "a")
 	l.serve("a", webPort)
-	if l.reaches("a", b.Addr, webPort) || l.reaches("b", a.Addr, webPort) {
-		t.Error("an isolated VM reaches another, or is reached")
+	apart := func(when string) {
+		t.Helper()
+		if l.reaches("a", b.Addr, webPort) || l.reaches("b", a.Addr, webPort) {
+			t.Errorf("%s an isolated VM reaches another, or is reached", when)
+		}
 	}
+	if !l.reaches("b", a.Addr, webPort) {
+		t.Error("b does not reach a")
+	}
+	l.ok("vm", "set", "a", "--isolated")
+	apart("while it runs")
+	l.ok("vm", "restart", "a")
+	l.serve("a", webPort)
+	apart("started again")
 	if got := l.dial(a.Addr, webPort); !strings.HasPrefix(got, "hello") {
 		t.Errorf("the host does not reach an isolated VM: %q", got)
 	}

@@ -29,7 +29,7 @@ type row struct {
 	Other       float64   `json:"against_median,omitempty"`
 	Others      []float64 `json:"against_samples,omitempty"`
 	Ratio       float64   `json:"ratio,omitempty"` // of the medians
-	Goal        float64   `json:"goal"`            // of the ratio, or of the median: at most; 0: there is none
+	Goal        float64   `json:"goal,omitzero"`   // of the ratio, or of the median: at most; 0: there is none
 	GoalKept    bool      `json:"goal_kept"`       // or there is none
 }
 

@@ -102,13 +102,13 @@ func newPath(ctx context.Context, isBare bool) (p *path, err error) {
 	}()
 	for _, th := range []**netns.Thread{&p.guest, &p.host, &p.world} {
 		if *th, err = netns.Open(); err != nil {
-			return nil, err
+			return p, err
 		}
 	}
 	c := desired(1)
 	tap := addr.TapName(setUID, setTag, c.Taps[0].VM)
 	if err = p.cable(setUplink, p.world); err != nil {
-		return nil, err
+		return p, err
 	}
 	gateway := network.SubnetOf(c.Subnet).Gateway.String()
 	at := c.Taps[0].Addr.String()
@@ -122,10 +122,10 @@ func newPath(ctx context.Context, isBare bool) (p *path, err error) {
 		err = batch(ctx, "link delete dev "+tap)
 	})
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	if err = p.cable(tap, p.guest); err != nil { // rules know it by its name
-		return nil, err
+		return p, err
 	}
 	p.host.Do(func() {
 		err = batch(ctx, "link set up dev "+tap, "route add "+at+"/32 dev "+tap+" src "+gateway)
@@ -137,13 +137,13 @@ func newPath(ctx context.Context, isBare bool) (p *path, err error) {
 		}
 	})
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	p.guest.Do(func() {
 		err = batch(ctx, "address add "+at+"/32 dev eth0", "link set up dev eth0", "route add "+gateway+"/32 dev eth0 scope link", "route add default via "+gateway+" dev eth0")
 	})
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	p.world.Do(func() {
 		if err = batch(ctx, "address add "+farAddr+"/24 dev eth0", "link set up dev eth0"); err != nil {

@@ -14,7 +14,10 @@ var (
 	drop = []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
 	pass = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
 
-	isIPv4, notIPv4 = family(expr.CmpOpEq), family(expr.CmpOpNeq)
+	isIPv4 = []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
+	}
 
 	source      = []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}}
 	destination = []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}}
@@ -30,13 +33,6 @@ var (
 	// about one.
 	answers, notAnswers = tracked(expr.CmpOpNeq), tracked(expr.CmpOpEq)
 )
-
-func family(op expr.CmpOp) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: op, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
-	}
-}
 
 func version(op expr.CmpOp) []expr.Any {
 	return []expr.Any{

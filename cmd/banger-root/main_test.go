@@ -43,11 +43,13 @@ func TestDependencies(t *testing.T) {
 // them for names. 110 let guests to single ports of the host, and hold each to its
 // part of the host's table of connections. Published ports are 380: what a socket
 // is, the rules that lead what would be its to a VM, and whether a firewall forbids
-// that, and when one comes 100. One look at the host for all of a Set is 50.
+// that, and when one comes 100. One look at the host for all of a Set is 50. 80 end what
+// a killed one has left of connections, see iptables-legacy, and keep a second daemon
+// out of a network that is held.
 func TestSmall(t *testing.T) {
 	// Of these, 690 make root disks (blockdev), and 70 check and carry requests
 	// for them: loop and mapper ioctls, the checks of two foreign files, udev.
-	const limit = 3740
+	const limit = 3820
 	lines := 0
 	for _, dir := range []string{".", "../../internal/privileged", "../../internal/privileged/server", "../../internal/blockdev", "../../internal/network/link"} {
 		files, err := filepath.Glob(dir + "/*.go")

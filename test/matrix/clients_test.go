@@ -135,10 +135,10 @@ const (
 )
 
 var verbs = []verb{
-	{"create", func(a *actor, vm string) (op, error) { return a.client.CreateVM(a.ctx(), a.smallest(vm, "user")) },
+	{"create", func(a *actor, vm string) (op, error) { return a.client.CreateVM(a.ctx(), smallest(vm, "user")) },
 		map[string]string{absent: running}, banger.Exists},
 	{"create --no-start", func(a *actor, vm string) (op, error) {
-		r := a.smallest(vm, "user")
+		r := smallest(vm, "user")
 		r.NoStart = true
 		return a.client.CreateVM(a.ctx(), r)
 	}, map[string]string{absent: stopped}, banger.Exists},

@@ -13,6 +13,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/privileged/client"
 	"banger/test/netns"
+	"banger/test/sandbox"
 )
 
 // steady is the cycle after which nothing may grow any more.
@@ -26,7 +27,7 @@ const atOnce = 4
 func TestCycles(t *testing.T) {
 	b := own(t, false)
 	const cycles = 200
-	b.cycles(cycles, "user", nil)
+	b.cycles(cycles, func(name string) api.CreateRequest { return smallest(name, "user") }, nil)
 }
 
 // TestCyclesOfGuests does the same with real guests on routed taps, in a network
@@ -46,7 +47,16 @@ func TestCyclesOfGuests(t *testing.T) {
 		t.Errorf("no route to %s: what is counted here is not what banger makes\n%s", addr, netns.World())
 	}
 	b.command("vm", "delete", "--force", "first")
-	b.cycles(cycles, "routed", netns.World)
+	b.cycles(cycles, func(name string) api.CreateRequest { return smallest(name, "routed") }, netns.World)
+}
+
+// TestCyclesOfDebian does ten with the whole image of a runtime bundle.
+func TestCyclesOfDebian(t *testing.T) {
+	need(t)
+	b := own(t, true)
+	b.cycles(10, func(name string) api.CreateRequest {
+		return api.CreateRequest{Name: api.Some(name), Bundle: api.Some(sandbox.Runtime()), Network: api.Some("user"), Memory: api.Some(int64(512 << 20))}
+	}, nil)
 }
 
 // command runs banger, which must succeed.
@@ -84,12 +94,12 @@ func exitRoot(t *testing.T) {
 
 // cycles does n cycles one after the other, and a tenth of it with several VMs
 // at once. host, if not nil, prints what else the host has.
-func (b *box) cycles(n int, network string, host func() string) {
+func (b *box) cycles(n int, request func(name string) api.CreateRequest, host func() string) {
 	t := b.t
 	t.Helper()
 	alone := func(n int) {
 		for range n {
-			if err := b.cycle("m", network); err != nil {
+			if err := b.cycle(request("m")); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -101,25 +111,22 @@ func (b *box) cycles(n int, network string, host func() string) {
 	alone(n - n/2)
 	b.settlesAt(fmt.Sprintf("%d cycles", n), early, middle, host)
 	for range max(1, n/10) {
-		b.together(network)
+		b.together(request)
 	}
 	b.settlesAt(fmt.Sprintf("%d times %d VMs at once", max(1, n/10), atOnce), early, middle, host)
 }
 
 // cycle makes, starts, stops and deletes a VM.
-func (b *box) cycle(name, network string) error {
-	c := b.client
+func (b *box) cycle(r api.CreateRequest) error {
+	c, name := b.client, r.Name.Value
+	r.NoStart = true
 	type begin = func() (op, error)
 	for _, s := range []struct {
 		what  string
 		begin begin
 		want  banger.State
 	}{
-		{"create", func() (op, error) {
-			r := b.smallest(name, network)
-			r.NoStart = true
-			return c.CreateVM(b.ctx(), r)
-		}, banger.StateStopped},
+		{"create", func() (op, error) { return c.CreateVM(b.ctx(), r) }, banger.StateStopped},
 		{"start", func() (op, error) { return c.StartVM(b.ctx(), api.VMRequest{VM: name}) }, banger.StateRunning},
 		{"stop", func() (op, error) { return c.StopVM(b.ctx(), api.StopRequest{VM: name}) }, banger.StateStopped},
 		{"delete", func() (op, error) { return c.DeleteVM(b.ctx(), api.DeleteRequest{VM: name}) }, ""},
@@ -140,7 +147,7 @@ func (b *box) cycle(name, network string) error {
 }
 
 // smallest is the request for a VM that costs next to nothing.
-func (b *box) smallest(name, network string) api.CreateRequest {
+func smallest(name, network string) api.CreateRequest {
 	return api.CreateRequest{
 		Name: api.Some(name), Image: api.Some(imageName), Network: api.Some(network),
 		CPUs: api.Some(1), Memory: api.Some(int64(128 << 20)), Disk: api.Some(int64(16 << 20)),
@@ -148,12 +155,12 @@ func (b *box) smallest(name, network string) api.CreateRequest {
 }
 
 // together does a cycle with several VMs at once.
-func (b *box) together(network string) {
+func (b *box) together(request func(name string) api.CreateRequest) {
 	b.t.Helper()
 	errs := make([]error, atOnce)
 	var all sync.WaitGroup
 	for i := range errs {
-		all.Go(func() { errs[i] = b.cycle("m"+strconv.Itoa(i), network) })
+		all.Go(func() { errs[i] = b.cycle(request("m" + strconv.Itoa(i))) })
 	}
 	all.Wait()
 	for _, err := range errs {

@@ -19,7 +19,7 @@ func TestHostReboot(t *testing.T) {
 	b := ownOf(t, routedStandIns)
 	const idle = "idle"
 	b.do(func() (op, error) {
-		r := b.smallest(idle, routed)
+		r := smallest(idle, routed)
 		r.NoStart = true
 		return b.client.CreateVM(b.ctx(), r)
 	})

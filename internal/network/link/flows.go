@@ -25,10 +25,10 @@ func (s *setter) endStale(c network.Config) {
 		led[string(slices.Concat(protocol(p.Proto), service(p.Host.Port()), addresses[p.VM].AsSlice(), service(p.Guest)))] = true
 	}
 	stale := stale{s.net, led}
-	flows := list(s, "connections", func() ([]*netlink.ConntrackFlow, error) {
-		all, _ := s.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
-		return all, nil
-	})
+	var flows []*netlink.ConntrackFlow
+	if s.err == nil {
+		flows, _ = s.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+	}
 	s.do(slices.ContainsFunc(flows, stale.MatchConntrackFlow), "end stale connections", func() error {
 		_, _ = s.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, stale)
 		return nil

@@ -50,12 +50,6 @@ type box struct {
 	rootless bool // the next daemon cannot start banger-root
 }
 
-// newBox makes an installation. Its VMMs are stand-ins, or real QEMUs.
-func newBox(t *testing.T, real bool) *box {
-	t.Helper()
-	return newBoxOn(t, real, func(*box) {})
-}
-
 // newBoxOn lets the test prepare the ground first.
 func newBoxOn(t *testing.T, real bool, prepare func(*box)) *box {
 	t.Helper()

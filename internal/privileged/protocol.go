@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/netip"
+	"os"
 
 	"banger"
 	"banger/internal/network"
@@ -118,10 +119,10 @@ func ParseRequest(b []byte, n int) (r Request, err error) {
 		r = old.request()
 	default:
 		return r, invalid("protocol %d is not spoken here, %d is", p.Protocol, Protocol).
-			WithRemedy(another)
+			WithRemedy(another, os.Getpid())
 	}
 	if err != nil {
-		return Request{}, invalid("not a request of protocol %d: %v", p.Protocol, err).WithRemedy(another)
+		return Request{}, invalid("not a request of protocol %d: %v", p.Protocol, err).WithRemedy(another, os.Getpid())
 	}
 	if n != r.files() {
 		return Request{}, invalid("%d descriptors came with %s, which has %d", n, cut(string(r.Op)), r.files())
@@ -129,8 +130,9 @@ func ParseRequest(b []byte, n int) (r Request, err error) {
 	return r, r.Check()
 }
 
-// another is what helps who does not speak as this banger-root does.
-const another = "end this banger-root, and start the one that belongs to your banger: sudo pkill -x banger-root"
+// another is what helps who does not speak as this banger-root does, whose PID it has: others
+// may be other users'.
+const another = "end this banger-root, and start the one that belongs to your banger: sudo kill %d"
 
 func decode(b []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(b))

@@ -238,7 +238,7 @@ func (c *Client) NAT() error {
 		return nil
 	}
 	return banger.Errorf(banger.HostUnready, "the banger-root that runs is of an earlier banger, and makes no NAT").
-		WithRemedy("end it, and the next command starts yours: sudo pkill -x banger-root")
+		WithRemedy("end it, and the next command starts yours: sudo kill %d", c.pid)
 }
 
 // Done is closed when the connection is gone.

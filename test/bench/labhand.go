@@ -40,18 +40,23 @@ type fcModel struct {
 	guest   string // banger-guest
 }
 
+// show is a VM as banger tells it.
+func (l *labBench) show(ctx context.Context, name string) (v vm, err error) {
+	out, err := l.banger(ctx, "vm", "show", name, "-o", "json")
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &v)
+	}
+	return v, err
+}
+
 // learn starts a VM of banger's, which registers the bundle, and reads how it was started.
 func (l *labBench) learn(ctx context.Context) error {
 	const name = "model"
 	if err := l.start(ctx, name); err != nil {
 		return err
 	}
-	out, err := l.banger(ctx, "vm", "show", name, "-o", "json")
+	v, err := l.show(ctx, name)
 	if err != nil {
-		return err
-	}
-	var v vm
-	if err := json.Unmarshal([]byte(out), &v); err != nil {
 		return err
 	}
 	m := &l.model

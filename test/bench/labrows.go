@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -89,12 +88,8 @@ func (l *labBench) against(ctx context.Context, n int) error {
 	if _, err := l.banger(ctx, append([]string{"vm", "create", "-q", "--no-start", "--name", name}, labLooks...)...); err != nil {
 		return err
 	}
-	out, err := l.banger(ctx, "vm", "show", name, "-o", "json")
+	made, err := l.show(ctx, name)
 	if err != nil {
-		return err
-	}
-	var made vm
-	if err := json.Unmarshal([]byte(out), &made); err != nil {
 		return err
 	}
 	disk, err := allocated(filepath.Dir(made.SerialLog))

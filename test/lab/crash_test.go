@@ -92,18 +92,7 @@ func (b *box) build() {
 	b.put(root, "faults", dir)
 	b.ok(root, "install -m 755 faults/banger faults/bangerd /usr/local/bin/") // a client of another build would end the daemon
 	b.ok(dev, "sudo -n "+rootProgram)                                         // no client is told to start it
-	l, err := b.users[dev].ListenUnix("/home/dev/faults")
-	must(b.T, err)
-	b.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go b.answer(c)
-		}
-	}()
+	b.listen()
 }
 
 // answer lets the daemon go on, or stand where it is to be killed.

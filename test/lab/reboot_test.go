@@ -79,7 +79,7 @@ func TestReset(t *testing.T) {
 	})
 }
 
-// listen listens again for what the daemon asks, in a login of after a boot.
+// listen listens for what the daemon asks; again, in a login of after a boot.
 func (b *box) listen() {
 	b.Helper()
 	b.ok(dev, "rm -f faults")
